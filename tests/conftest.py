@@ -6,7 +6,7 @@ import random
 import resource
 import subprocess
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,21 +22,34 @@ from atlas.computing import WorkerExecutor
 from atlas.core.events import Event, EventSink
 from atlas.core.identifiers import API_PREFIX
 from atlas.core.messages import FileFormat, FileLayout, GroupLimits
-from atlas.core.ports import Clock, CpuExecutor, Identities, Outbox, PersonalDataStore
-from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.core.ports import (
+    Clock,
+    CpuExecutor,
+    Identities,
+    JournalPorts,
+    Outbox,
+    PersonalDataStore,
+)
+from atlas.outside.journal.capacity import CapacityLimits
 from atlas.outside.sqlite.journal import open_journal
 from atlas.service import (
     Dependencies,
     EventSubscribers,
     Service,
     build_subscribers,
-    collect_ports,
     run_service,
 )
 from atlas.settings import Auth0Settings, EdgeSettings, ExportSettings, FoundrySettings, Settings
 from tests.support.command_line import atlas  # noqa: F401 - a fixture used by all modules
 from tests.support.exports import NOON, SHELF
 from tests.support.fakes import KnownUsers, MemoryDataset
+from tests.support.postgres import SOURCES, PostgresServers, open_postgres_journal, open_schema
+from tests.support.schemas import (  # noqa: F401 - fixtures used by all modules
+    database_server,
+    journal_url,
+    schema_name,
+)
+from tests.support.served_foundry import emulator, url  # noqa: F401 - fixtures, too
 
 END, GONE = b"<END>", b"<GONE>"
 Body = bytes | Iterable[bytes]
@@ -105,6 +118,7 @@ class Flow:
     outbox: Outbox
     people: PersonalDataStore
     readers: EventSubscribers
+    store: JournalPorts
 
     async def post(
         self,
@@ -182,7 +196,7 @@ async def asgi(
 class ServiceHarness:
     """The settings of one run of the service. The dataset and the journal outlive the run."""
 
-    journal: Path | None
+    journal: Path | str | None  # a string is the URL of a schema in PostgreSQL
     dataset: MemoryDataset = field(default_factory=MemoryDataset)
     identities: Identities = field(default_factory=KnownUsers)
     reply_seconds: float = 5.0
@@ -204,6 +218,7 @@ class ServiceHarness:
     readers: dict[str, Any] = field(default_factory=dict)  # replacements for the usual ones
     stream_bytes_max: int = 64 * 1024 * 1024
     edge: dict[str, Any] = field(default_factory=dict)  # overridden settings of the edge
+    auth0: dict[str, Any] = field(default_factory=dict)  # overridden settings of the tokens
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Flow]:
@@ -213,12 +228,16 @@ class ServiceHarness:
         bounds = CapacityLimits(
             self.journal_bytes_max, self.journal_exports_max, self.free_bytes_min
         )
-        with open_journal(self.journal, bounds, retention=SHELF) as journal:
+        async with AsyncExitStack() as stack:
+            if isinstance(self.journal, str):
+                shared = open_postgres_journal(self.journal, bounds, SHELF)
+                journal = await stack.enter_async_context(shared)
+            else:
+                journal = stack.enter_context(open_journal(self.journal, bounds, retention=SHELF))
             journal.events.subscribe(readers.publish)
-            store = collect_ports(journal)
             world = Dependencies(
                 identities=self.identities,
-                store=store,
+                store=journal,
                 branch=self.dataset,
                 clock=self.now,
                 timing=Timing(anyio.current_time, Quick(1).random),
@@ -226,7 +245,8 @@ class ServiceHarness:
                 subscribers=readers,
             )
             async with run_service(world, self.settings()) as service:
-                yield Flow(service, seen, journal.outbox, journal.people, readers)
+                outbox, people = journal.outbox, journal.personal_data
+                yield Flow(service, seen, outbox, people, readers, journal)
         assert self.dataset.complaints == []
 
     def settings(self) -> Settings:
@@ -238,7 +258,7 @@ class ServiceHarness:
                 cors_origins=self.cors_origins,
                 **{"rate_per_minute": 0} | self.edge,
             ),
-            auth0=Auth0Settings(required_scope=self.required_scope),
+            auth0=Auth0Settings(required_scope=self.required_scope, **self.auth0),
             export=self.export,
             foundry=FoundrySettings(
                 dataset_rid=RID,
@@ -251,6 +271,20 @@ class ServiceHarness:
                 file_format=self.format,
             ),
         )
+
+
+@pytest.fixture(scope="session")
+def postgres_servers():
+    """PostgreSQL servers of this worker, each started when it is first asked for."""
+    with PostgresServers(cannot_run) as servers:
+        yield servers
+
+
+@pytest.fixture(params=SOURCES)
+async def postgres_url(request, postgres_servers):
+    """The URL of a database with a schema of the test's own, on each server that there is."""
+    async with open_schema(postgres_servers.get(request.param)) as found:
+        yield found
 
 
 class Quick(random.Random):

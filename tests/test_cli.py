@@ -1,6 +1,7 @@
 """The command line: its output, the stream it goes to, and its exit codes."""
 
 import io
+import json
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ from aiohttp.test_utils import TestServer
 from anyio.abc import SocketAttribute
 from anyio.from_thread import start_blocking_portal
 
-from atlas import __version__
+from atlas import __version__, service
 from atlas.cli.exports import render_table
 from atlas.cli.flatten import BLOCK_BYTES
 from atlas.cli.main import COMMANDS, build_app
@@ -32,8 +33,8 @@ from atlas.local import foundry as local_foundry
 from atlas.local.foundry.branches import Transaction
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
+from atlas.outside.journal.capacity import CapacityLimits
 from atlas.outside.sqlite import keys
-from atlas.outside.sqlite.capacity import CapacityLimits
 from atlas.outside.sqlite.journal import open_journal
 from tests.conftest import ServiceHarness, an_export, no_file_may_grow
 from tests.support.command_line import Ended
@@ -66,13 +67,53 @@ def command_of(name):
 def test_every_command_explains_itself_with_an_example(atlas, command):
     ended = atlas(*command, "--help")
 
-    text = " ".join(ended.out.split())
+    paragraphs = [" ".join(each.split()) for each in ended.out.split("\n\n")]
+    examples = [each for each in paragraphs if each.startswith("Example")]
     assert (ended.code, ended.err) == (0, "")
-    assert "atlas " + " ".join(command) in text.partition("Example")[2].partition("Options:")[0]
+    assert any("atlas " + " ".join(command) in example for example in examples)
 
 
 @pytest.mark.parametrize(
-    "group", [[], ["exports"], ["person"]], ids=["atlas", "atlas exports", "atlas person"]
+    "command", list(every_command()), ids=lambda path: " ".join(["atlas", *path])
+)
+def test_the_help_fits_80_columns_cuts_nothing_and_names_no_type_of_python(atlas, command):
+    lines = atlas(*command, "--help", COLUMNS="80").out.splitlines()
+
+    assert [line for line in lines if len(line) > 80] == []
+    assert [line for line in lines[1:] if line.endswith("...")] == []
+    assert [
+        line for line in lines if line.startswith("Usage:") and re.search(r"[{}]|\[\[", line)
+    ] == []
+    assert [line for line in lines if re.search(r"<(str|int|float|File|bool|Path)", line)] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("atlas exp", ["exports"]),
+        ("atlas exports re", ["replay"]),
+        ("atlas send --st", ["--stream"]),
+        ("atlas nothing-of-the-kind --a", []),
+    ],
+)
+def test_the_completion_that_is_printed_for_bash_completes_commands_and_options(line, words):
+    words_before = line.split(" ")
+    script = f"""
+        source <("$ATLAS" --show-completion bash)
+        COMP_WORDS=({line}); COMP_CWORD={len(words_before) - 1}
+        _atlas_completion "$ATLAS"
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    environ = os.environ | {"ATLAS": f"{Path(sys.executable).parent}/atlas"}
+    done = subprocess.run(
+        ["bash", "-c", script], env=environ, capture_output=True, text=True, check=True
+    )
+
+    assert (done.stdout.split(), done.stderr) == (words, "")
+
+
+@pytest.mark.parametrize(
+    "group", [[], ["exports"], ["person"], ["config"]], ids=lambda path: " ".join(["atlas", *path])
 )
 def test_a_group_without_a_command_lists_what_there_is(atlas, group):
     assert atlas(*group) == atlas(*group, "--help")
@@ -90,6 +131,22 @@ def test_the_list_says_of_a_command_what_it_says_of_itself(name, summary):
     assert summary.rstrip(".") == itself.get_short_help_str(limit=1000).rstrip(".")
 
 
+def test_a_command_that_reads_the_journal_imports_no_server_and_no_foundry():
+    """Half a second of `atlas phones` would be these imports."""
+    code = "import sys, atlas.cli.phones; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    loaded = set(modules.decode().split())
+
+    assert "atlas.cli.reconcile" in loaded
+    assert not loaded & {"atlas.server", "atlas.edge.app", "atlas.outside.foundry", "starlette"}
+
+
+def test_the_service_offers_each_name_that_it_lists():
+    assert set(service.MODULES) == set(service.__all__)
+    assert all(hasattr(service, name) for name in service.__all__)
+    assert not hasattr(service, "absent")
+
+
 def test_the_version_is_that_of_the_package(atlas):
     assert atlas("--version") == Ended(0, f"atlas {__version__}\n", "")
 
@@ -103,7 +160,6 @@ def test_the_version_is_that_of_the_package(atlas):
         pytest.param(["exports", "lst"], "'list'", id="a slip of the finger"),
         pytest.param(["send"], "FILE", id="no file"),
         pytest.param(["send", "nowhere.ndjson"], "nowhere.ndjson", id="a file that is not there"),
-        pytest.param(["send", "."], "directory", id="a folder"),
         pytest.param(["flatten", "."], "directory", id="a folder, flattened"),
         pytest.param(["flatten", "-", "--device"], "--device", id="an option without its value"),
         pytest.param(["send", "-", "--to", "ftp://a.test"], "ftp://a.test", id="another scheme"),
@@ -122,7 +178,6 @@ def test_the_version_is_that_of_the_package(atlas):
         pytest.param(["exports", "list", "--limit", "0"], "--limit", id="a limit"),
         pytest.param(["exports", "list", "--before", f"{10**30}"], "--before", id="a page"),
         pytest.param(["exports", "show"], "ID", id="no id"),
-        pytest.param(["top", "--json"], "--once", id="a picture for a program, again and again"),
         pytest.param(["top", "--operator", "a.test"], "--operator", id="no URL of a listener"),
     ],
 )
@@ -190,7 +245,8 @@ def test_lines_have_their_right_number_however_large_the_file_is(atlas):
 def test_of_very_many_rejects_the_first_are_told_and_the_others_counted(atlas):
     told = atlas("flatten", stdin=b"bad\n" * 50).err.splitlines()
 
-    assert told == [f"line {n}: not valid JSON" for n in range(1, 21)] + ["and 30 more"]
+    lines = [f"line {n}: not valid JSON" for n in range(1, 21)]
+    assert told == [*lines, "and 30 more", "atlas: 50 lines were rejected."]
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(atlas, monkeypatch):
@@ -245,18 +301,18 @@ def test_a_torn_disk_is_one_line(atlas):
     [
         pytest.param({"ATLAS_NONSENSE": "1"}, "ATLAS_NONSENSE", id="unknown"),
         pytest.param({"PORT": "high"}, "PORT", id="no port"),
-        pytest.param({"ATLAS_JOURNAL": "postgres://a"}, "ATLAS_JOURNAL", id="no journal"),
+        pytest.param({"ATLAS_JOURNAL": "mysql://a"}, "ATLAS_JOURNAL", id="no journal"),
         pytest.param({"ATLAS_CONFIG": "nowhere.toml"}, "nowhere.toml", id="no file"),
     ],
 )
 def test_a_bad_setting_is_one_line_that_names_it(atlas, command, environ, named):
-    assert named in atlas(*command, **environ).in_one_line(78)
+    assert named in atlas(*command, **SYSTEMS | environ).in_one_line(78)
 
 
 def test_a_bad_file_is_one_line_that_names_the_place(atlas, tmp_path):
     (tmp_path / "a.toml").write_text("[edge]\nprot = 8080")
 
-    assert "prot" in atlas("serve", "--config", "a.toml").in_one_line(78)
+    assert "prot" in atlas("serve", "--config", "a.toml", **SYSTEMS).in_one_line(78)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -385,7 +441,7 @@ def test_the_list_shows_only_what_was_sought(atlas, journal):
     none = atlas("exports", "list", "--journal", journal, "--find", "nothing").out.splitlines()
 
     assert [line.split()[7] for line in found[1:-1]] == [newest]
-    assert len(none) == 2
+    assert none == ["There are no such exports.", none[-1]]
 
 
 def test_a_search_that_has_looked_no_further_says_so():
@@ -470,8 +526,52 @@ def test_one_that_was_set_aside_is_given_up_and_its_entry_stays(atlas, aside):
     assert atlas("exports", "discard", id, "--yes", "--journal", aside).out == "1 discarded.\n"
     shown = atlas("exports", "list", "--journal", aside).out
     assert "1 abandoned, 1 accepted, 0 committed, 0 set_aside" in shown
-    again = atlas("exports", "replay", id, "--journal", aside)
-    assert again.out == "0 replayed, 0 failed again.\n"
+    for order in (["replay", id], ["discard", id, "--yes", "--json"]):
+        said = atlas("exports", *order, "--journal", aside).in_one_line(1)
+        assert f"Export {id} was discarded: its data are gone" in said
+
+
+@pytest.mark.parametrize("order", [["replay"], ["discard", "--yes"]], ids=["replay", "discard"])
+@pytest.mark.parametrize("more", [[], ["--dry-run"], ["--json"]], ids=["", "dry run", "JSON"])
+def test_an_order_on_what_waits_or_is_unknown_is_an_error(atlas, aside, order, more):
+    table = atlas("exports", "list", "--status", "accepted", "--journal", aside).out.splitlines()
+    id = table[1].split()[7]
+
+    waits = atlas("exports", *order, id, *more, "--journal", aside).in_one_line(1)
+    unknown = atlas("exports", *order, "ffffffff", *more, "--journal", aside).in_one_line(1)
+
+    assert f"Export {id} is accepted and waits for Foundry" in waits
+    assert "No export in the journal has this id" in unknown
+
+
+def test_a_dry_run_says_what_would_be_replayed_or_discarded_and_changes_nothing(atlas, aside):
+    before = atlas("exports", "list", "--journal", aside).out
+    entry = json.loads(
+        atlas("exports", "list", "--status", "set_aside", "--json", "--journal", aside).out
+    )["entries"][0]
+    id = entry["receipt"]["id"]
+
+    all_ = atlas("exports", "replay", "--all", "--dry-run", "--journal", aside)
+    one = atlas("exports", "discard", id[:8], "--dry-run", "--journal", aside)
+    as_json = atlas("exports", "replay", "--all", "--dry-run", "--json", "--journal", aside)
+
+    assert all_.out.startswith(f"{id[:12]}         1 rows")
+    assert all_.out.endswith("1 would be replayed. Nothing was changed.\n")
+    assert one.out.endswith("1 would be discarded. Nothing was changed.\n")
+    assert json.loads(as_json.out) == {"exports": [entry]}
+    assert atlas("exports", "list", "--journal", aside).out == before
+
+
+def test_a_user_is_found_by_the_sub_of_a_ticket(atlas, aside):
+    found = atlas("exports", "list", "--find", " ada ", "--json", "--journal", aside)
+    nobody = atlas("exports", "list", "--find", "eve", "--json", "--journal", aside)
+
+    assert [len(json.loads(each.out)["entries"]) for each in (found, nobody)] == [2, 0]
+
+
+@pytest.mark.parametrize("text", ["", "a" * 256, "\udcff"], ids=["empty", "long", "not UTF-8"])
+def test_what_cannot_be_found_is_wrong_usage(atlas, aside, text):
+    assert "--find" in atlas("exports", "list", "--find", text, "--journal", aside).in_one_line(2)
 
 
 @pytest.mark.parametrize("options", [[], ["5f0c1d", "--all"]], ids=["none", "both"])
@@ -488,6 +588,9 @@ def test_a_lost_key_stops_the_start_until_what_it_sealed_is_given_up(atlas, asid
     assert "atlas exports discard" in said
     assert aside.read_bytes() == before
 
+    would_be = atlas("exports", "discard", "--dry-run", "--journal", aside)
+    assert would_be.out.startswith("2 exports would be discarded")
+    assert atlas("exports", "list", "--journal", aside).code == 78
     given_up = atlas("exports", "discard", "--yes", "--journal", aside)
     assert given_up.out == "2 exports discarded; the journal now uses the current key.\n"
     shown = atlas("exports", "list", "--journal", aside)
@@ -519,7 +622,7 @@ def test_a_journal_that_cannot_be_read_is_one_line(atlas, tmp_path, options, env
 
 
 def test_serve_leaves_a_journal_alone_that_another_holds(atlas, monkeypatch, tmp_path):
-    monkeypatch.setattr("atlas.service.store.journal.LOCK_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("atlas.service.store.sqlite_journal.LOCK_WAIT_SECONDS", 0.0)
     with open_journal(tmp_path / "journal", CapacityLimits(free_bytes=0)):
         said = atlas("serve", **SYSTEMS, ATLAS_JOURNAL="sqlite:///journal").in_one_line(75)
 
@@ -576,12 +679,13 @@ def stand_in(tmp_path):
 
 def test_where_tells_what_there_is_of_a_person(atlas, journal, stand_in):
     ended = atlas("person", "show", "ada", "--files", "--journal", journal, **stand_in.environ)
-    user, files, receipts, file = ended.out.splitlines()
+    user, files, receipts, phone, file = ended.out.splitlines()
 
     assert (ended.code, ended.err) == (0, "")
     assert re.fullmatch(r"User       [0-9a-f]{16}  \(the pseudonym in the log\)", user)
     assert files.startswith("Files      1 of their own, 3 bytes, written from 20")
     assert receipts == "Journal    3 committed, 0 digests"
+    assert phone == "Phone      unknown, last export 2026-01-02T12:00:00.000Z, 0 types"
     assert file.startswith("healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson  3 bytes  since 20")
 
 
@@ -629,7 +733,7 @@ def test_forget_leaves_nothing_and_writes_a_receipt_without_the_sub(atlas, journ
 
     assert (ended.code, ended.err) == (0, "")
     assert "Removed    1 files, 3 bytes" in ended.out.splitlines()
-    assert "Purged     3 committed" in ended.out.splitlines()
+    assert "Purged     3 committed, 1 phone" in ended.out.splitlines()
     assert all(each in ended.out for each in (*done.transactions, *done.to_do))
     assert not re.search(rb"\bada\b", receipt)  # a digest may contain these letters
     assert len(before) == 2
@@ -659,7 +763,51 @@ def test_who_does_not_say_yes_forgets_nobody(atlas, journal, stand_in, answer):
 
     assert ended.code == 130
     assert "3 committed" in ended.out
-    assert "Erase all of this for good?" in ended.out
+    assert "Erase all of this for good?" in ended.err
+    assert len(stand_in.files()) == 2
+
+
+def test_a_person_of_whom_nothing_is_known_gets_no_receipt_of_success(atlas, journal, stand_in):
+    nobody = ("person", "erase", "adda", "--journal", journal)
+    told = atlas(*nobody, "--yes", "--receipt", "receipt.json", **stand_in.environ)
+    as_json = atlas(*nobody, "--yes", "--json", **stand_in.environ)
+    asked = atlas(*nobody, stdin=b"y\n", **stand_in.environ)
+
+    assert (told.code, as_json.code, asked.code) == (0, 0, 0)
+    assert "Nothing is known of this person, and nothing was erased.\n" in told.out
+    assert "Searched   the dataset" in told.out
+    assert "Removed" not in told.out
+    assert "adda" not in told.out
+    assert json.loads(as_json.out)["known"] is False
+    assert json.loads(journal.with_name("receipt.json").read_text())["known"] is False
+    assert "Search the shared files as well" in asked.err
+    assert len(stand_in.files()) == 2
+
+
+def test_an_erasure_as_json_is_the_receipt_and_says_that_the_person_was_known(
+    atlas, journal, stand_in
+):
+    ended = atlas(
+        "person", "erase", "ada", "--yes", "--json", "--journal", journal, **stand_in.environ
+    )
+
+    assert (ended.code, ended.err) == (0, "")
+    receipt = json.loads(ended.out)
+    assert (receipt["known"], receipt["files"]) == (True, 1)
+    assert len(stand_in.files()) == 1
+
+
+def test_a_dry_run_of_an_erasure_lists_what_would_be_erased_and_keeps_it(atlas, journal, stand_in):
+    arguments = ("person", "erase", "ada", "--dry-run", "--journal", journal)
+    told = atlas(*arguments, **stand_in.environ)
+    as_json = atlas(*arguments, "--json", **stand_in.environ)
+    after = atlas("person", "show", "ada", "--json", "--journal", journal, **stand_in.environ)
+
+    assert (told.code, told.err) == (0, "")
+    assert "Nothing was erased." in told.out
+    assert "3 committed" in told.out
+    assert len(json.loads(as_json.out)["listed"]) == 1
+    assert json.loads(after.out) == json.loads(as_json.out) | {"listed": []}
     assert len(stand_in.files()) == 2
 
 
@@ -704,7 +852,7 @@ def test_without_a_foundry_nothing_is_told_and_nothing_done(atlas, journal, stan
     )
     away = atlas(*command, "ada", "--journal", journal, **stand_in.environ)
 
-    assert "FOUNDRY_HOST is not set" in unset.in_one_line(78)
+    assert "Not set: FOUNDRY_HOST, FOUNDRY_CLIENT_ID" in unset.in_one_line(78)
     assert "Foundry" in away.in_one_line(1)
     assert not journal.with_name("receipt.json").exists()
 
@@ -772,8 +920,12 @@ def test_no_stand_in_is_looked_for_where_none_can_be(atlas, url):
     assert "--token" in said
 
 
-def test_send_tells_even_of_an_empty_file_what_became_of_it(atlas, tmp_path):
-    (tmp_path / "empty").touch()
-    ended = atlas("send", "empty", "--token", "t", "--to", "http://127.0.0.1:1")
+def test_flatten_fails_if_all_lines_are_rejected(atlas):
+    ended = atlas("flatten", stdin=b"<HealthData>\n</HealthData>\n")
 
-    assert ended == Ended(0, "0 lines read = 0 rows committed + 0 accepted + 0 rejected\n", "")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.splitlines()[-1] == "atlas: 2 lines were rejected."
+
+
+def test_flatten_of_nothing_is_nothing(atlas):
+    assert atlas("flatten") == Ended(0, "", "")

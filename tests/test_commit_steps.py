@@ -139,6 +139,15 @@ def test_nothing_that_was_left_is_concluded_before_the_journal_was_compared(stat
     assert isinstance(step.effect, e.Reconcile)
 
 
+def test_a_group_is_begun_only_after_a_comparison_with_no_unknown_transaction_open():
+    """The one for the work in hand may have been made while another one was open."""
+    step = walk(RECORDED, ABORTED, e.Reconciled(0), RECORDED, ABORTED, e.Concluded(), NOTHING)
+    assert not step.state.memory.is_reconciled
+    step = walk(FRESH, step=step)
+    assert step.effect == e.Reconcile(is_final=True)
+    assert walk(e.Reconciled(0, HEAD), step=step).state.memory.is_reconciled
+
+
 def test_a_death_speaks_against_the_group_that_was_under_way():
     step = walk(RECORDED, ABORTED, e.Reconciled(0), RECORDED, ABORTED)
     assert step.effect.conclusion.default_verdict.kind == "failed"

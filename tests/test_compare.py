@@ -162,7 +162,6 @@ RAW = {"raw_healthkit_record": 1}
         pytest.param('{"value":true}', "number", VALUE, id="true"),
         pytest.param('{"value":[]}', "number", VALUE, id="a list"),
         pytest.param('{"value":{"a":1}}', "number", VALUE, id="an object"),
-        pytest.param('{"valueDouble":"","value":4}', "number", VALUE, id="an empty text first"),
         pytest.param('{"uuid":7}', "text", {"uuid": 1}, id="a number in a text column"),
         pytest.param('{"unit":0}', "text", {"unit": 1}, id="zero in a text column"),
         pytest.param('{"unit":false}', "text", {"unit": 1}, id="false in a text column"),

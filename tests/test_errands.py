@@ -3,8 +3,8 @@
 import anyio
 import pytest
 
-from atlas.core.errors import BranchBusy, FoundryError
-from atlas.core.events import OrphanAborted
+from atlas.core.errors import BranchBusy, Deposed, FoundryError
+from atlas.core.events import OrphanAborted, StageCrashed
 from atlas.core.identifiers import PROBE
 from atlas.core.messages import RemovalResult
 from tests.conftest import ServiceHarness, an_export
@@ -231,3 +231,27 @@ async def test_an_errand_that_waited_while_the_uploader_crashed_leaves_nothing_o
     assert states(life, "DELETE") == ["ABORTED"]
     assert life.dataset.open_now() == []
     assert life.dataset.uuids() == ["a"]
+
+
+async def test_an_errand_that_outlives_its_term_brings_nothing_of_it_into_the_next(life):
+    async with life.running() as flow:
+        await flow.post(an_export())
+        uploader = flow.service.maintenance.uploader
+        async with uploader.exclusive():
+            uploader.begin_term()
+        assert uploader.step.state.phase == "recovering"
+        assert not uploader.step.state.memory.is_reconciled
+        await flow.post(an_export(b'{"uuid":"b"}\n'))
+
+
+async def test_a_replica_that_is_deposed_abandons_its_transaction_and_leads_again_if_it_can(life):
+    async def depose():
+        raise Deposed
+
+    life.dataset.mishaps["after put"] = depose
+    async with life.running() as flow:
+        answer = await flow.post(an_export())
+        await flow.is_empty()
+    assert answer.status in {200, 202}
+    assert states(life) == ["ABORTED", "COMMITTED"]
+    assert flow.seen.of(StageCrashed) == []

@@ -13,7 +13,9 @@ from atlas.core.events import (
 )
 from atlas.core.identifiers import API_PREFIX
 from atlas.core.messages import GroupLimits
+from atlas.core.rows import KEYED_COLUMNS
 from atlas.outside.sqlite.intake import SqliteIntake
+from atlas.settings import ExportSettings
 from tests.conftest import ServiceHarness, an_export
 from tests.support import generator
 from tests.support.fakes import Barrier
@@ -61,6 +63,17 @@ async def test_every_good_line_of_a_real_export_arrives_and_every_bad_one_is_tol
     assert answer.body["records_ingested"] == 300
     assert len(answer.body["rejects"]) == 12
     assert life.dataset.uuids() == sorted(msgspec.json.decode(line)["uuid"] for line in good)
+
+
+async def test_the_rows_have_the_columns_and_the_numbers_of_the_settings(life):
+    life.export = ExportSettings(columns=23, whole_numbers="integer")
+    async with life.running() as flow:
+        await flow.post(an_export(b'{"uuid":"a","value":60}'))
+
+    ((_, content),) = life.dataset.files().items()
+    (row,) = content.splitlines()
+    assert tuple(msgspec.json.decode(row)) == KEYED_COLUMNS
+    assert b'"value_double":60,' in row
 
 
 async def test_the_body_of_a_stranger_is_never_read(life):

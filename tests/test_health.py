@@ -189,7 +189,12 @@ async def a_tenant():
     async with TestServer(local_auth0.build_application(tenant)) as server:
         tenant.issuer = str(server.make_url("/"))
         watch, now = [].append, partial(datetime.now, UTC)
-        about = tenant.issuer, tenant.audience, now, anyio.current_time, watch
+        about = (
+            auth0.TokenPolicy((tenant.issuer,), (tenant.audience,)),
+            now,
+            anyio.current_time,
+            watch,
+        )
         async with auth0.open_identities(*about) as identities:
             yield tenant, identities
 

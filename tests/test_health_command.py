@@ -11,6 +11,7 @@ import pytest
 from atlas.cli.health import Unhealthy, fetch_health, get_local_url
 from atlas.settings import EdgeSettings
 from tests.support.processes import COMMAND, ENVIRON, HOST, NOWHERE, killed_at_last, local
+from tests.support.ready_line import wait_for_url
 
 LIVE = b'{"status": "healthy", "service": "atlas", "version": "0.1.0"}'
 FULL = b"""{"status": "not ready", "checks": {"keys": {"ok": true},
@@ -63,6 +64,13 @@ def test_who_is_well_says_so_and_it_ends_with_0():
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "healthy\n", "")
     assert heard[0].startswith(b"GET /behind/a/proxy/health/live HTTP/1.1\r\n")
+
+
+def test_a_program_gets_the_status_as_json():
+    with serve_response(http("200 OK", LIVE)) as (url, _):
+        ended = health("--json", ATLAS_URL=url)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, '{"status":"healthy"}\n', "")
 
 
 def test_who_is_not_ready_says_which_check_fails_and_why():
@@ -132,7 +140,7 @@ def test_it_is_asked_where_the_settings_make_it_listen(host, url):
 
 def test_what_is_no_url_is_wrong_usage():
     assert "--to" in read_failure(health("--to", "a.test"), 2)
-    assert "ATLAS_NONSENSE" in read_failure(health(ATLAS_NONSENSE="1"), 78)
+    assert "PORT must be" in read_failure(health(PORT="high"), 78)
 
 
 @pytest.mark.slow
@@ -145,25 +153,28 @@ def test_a_running_service_is_well_by_each_way_of_naming_it(tmp_path):
             health("--ready", "--to", running.url),
             health(ATLAS_URL=running.url),
             health(PORT=str(running.port)),
+            health(PORT=str(running.port), ATLAS_OPERATOR_TOKEN_FILE="/replaced/just/now"),
             health(ATLAS_CONFIG=str(tmp_path / "atlas.toml")),
             health("--config", str(tmp_path / "atlas.toml")),
         ]
 
-    assert [each.returncode for each in by] == [0] * 6, by
-    assert [each.stdout for each in by] == ["healthy\n", "ready\n"] + ["healthy\n"] * 4
+    assert [each.returncode for each in by] == [0] * 7, by
+    assert [each.stdout for each in by] == ["healthy\n", "ready\n"] + ["healthy\n"] * 5
 
 
 @pytest.mark.slow
 def test_a_service_without_keys_lives_and_is_not_ready(tmp_path):
-    how = {"cwd": tmp_path, "env": ENVIRON | NOWHERE, "text": True, "stderr": subprocess.DEVNULL}
-    with killed_at_last(
-        subprocess.Popen([COMMAND, "serve"], stdout=subprocess.PIPE, **how)
-    ) as serving:
-        url = serving.stdout.readline().removeprefix("ready ").strip()
+    out, log = tmp_path / "out", tmp_path / "log"
+    with out.open("wb") as stdout, log.open("wb") as stderr:
+        how = {"cwd": tmp_path, "env": ENVIRON | NOWHERE, "text": True}
+        serving = subprocess.Popen([COMMAND, "serve"], stdout=stdout, stderr=stderr, **how)
+    with killed_at_last(serving):
+        url = wait_for_url(log)
         lives, ready = health("--to", url), health("--ready", "--to", url)
 
     assert lives.returncode == 0
     assert "is not ready. keys: " in read_failure(ready)
+    assert out.read_bytes() == b"", "it has not said that it is ready"
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".test"])

@@ -20,6 +20,7 @@ from atlas.core.errors import ConfigurationError
 from atlas.core.events import ParquetPerExport
 from atlas.core.messages import GroupLimits
 from atlas.outside import parquet
+from atlas.service.extras import describe_missing_extra
 from atlas.service.uploads import build_file_policy
 from atlas.settings import FoundrySettings, Settings
 from tests.conftest import ServiceHarness
@@ -212,8 +213,16 @@ async def test_parquet_of_each_export_is_warned_of(tmp_path):
 def test_parquet_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "atlas.outside.parquet", None)
     monkeypatch.delattr(outside, "parquet")
-    with pytest.raises(ConfigurationError, match=r"pip install 'atlas-healthkit\[parquet\]'"):
+    with pytest.raises(ConfigurationError, match=r"-r config/requirements-parquet\.txt; the image"):
         build_file_policy(Settings(foundry=FoundrySettings(file_format="parquet")))
+
+
+def test_the_command_that_installs_an_extra_works_in_a_folder_with_spaces(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/home/ada/my atlas/.venv/bin/python")
+
+    message = describe_missing_extra("X", "asyncpg", "postgres")
+
+    assert "In a clone: '/home/ada/my atlas/.venv/bin/pip' install --require-hashes" in message
 
 
 def test_parquet_is_sorted_by_user_and_start_and_a_value_is_a_number():
@@ -240,9 +249,21 @@ HEADER = rows.Header("auth0|ada", "iPhone", "2026-01-02T12:00:00.000Z", "")
 
 
 @settings(deadline=None)  # the first call loads the Parquet library
-@given(seed=st.integers(0, 2**32), count=st.integers(1, 40))
-def test_parquet_holds_the_rows_that_ndjson_holds(seed, count):
-    ndjson = rows.flatten([line.rstrip(b"\n") for line in lines(count, seed)], HEADER, 1).ndjson
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 40), columns=st.sampled_from([21, 23]))
+def test_parquet_holds_the_rows_that_ndjson_holds(seed, count, columns):
+    texts, form = [line.rstrip(b"\n") for line in lines(count, seed)], rows.RowForm(columns)
+    ndjson = rows.flatten(texts, HEADER, form=form).ndjson
     found = parquet.to_ndjson(parquet.to_parquet(ndjson))
     assert by_uuid(found) == by_uuid(ndjson)
     assert parquet.to_ndjson(parquet.to_parquet(found)) == found
+
+
+def test_a_parquet_file_of_rows_with_21_and_with_23_columns_has_23():
+    texts = [b'{"uuid":"a","type":"t"}', b'{"uuid":"b"}']
+    forms = rows.RowForm(), rows.RowForm(23)
+    ndjson = b"".join(rows.flatten(texts, HEADER, form=form).ndjson for form in forms)
+
+    table = pyarrow.parquet.read_table(BytesIO(parquet.to_parquet(ndjson)))
+    assert table.schema.names == list(rows.KEYED_COLUMNS)
+    assert table.schema.field("is_deleted").type == pa.bool_()
+    assert sorted(map(str, table["is_deleted"].to_pylist())) == ["False", "None", "None", "True"]

@@ -2,6 +2,7 @@
 
 import io
 import re
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,18 +15,19 @@ import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from atlas.core import events
+from atlas.core.about import About
 from atlas.core.errors import FileInvalid, FoundryError, JournalFull, Unavailable
 from atlas.core.identifiers import API_PREFIX
 from atlas.core.records import REASONS
-from atlas.core.status import JournalTotals, RuntimeGauges
-from atlas.core.status_aggregator import About, StatusAggregator
+from atlas.core.status import DatabaseState, JournalTotals, Replica, RuntimeGauges, StreamLag
+from atlas.core.status_aggregator import StatusAggregator
 from atlas.core.traces import Trace
 from atlas.edge.operator import GaugeReader
 from atlas.outside import traces
 from atlas.outside.log import EventLog, build_logger
 from atlas.outside.metrics import exposition
 from atlas.settings import OperatorSettings, Settings
-from tests.conftest import ServiceHarness, an_export, asgi
+from tests.conftest import ServiceHarness, an_export, asgi, needs
 from tests.support.exports import NOON
 from tests.support.fakes import Barrier, BlockingExecutor, KnownUsers
 from tests.support.scrapes import HOST, SampleIndex, scrape_samples, told
@@ -33,7 +35,8 @@ from tests.support.scrapes import HOST, SampleIndex, scrape_samples, told
 POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of the first export
 PAGE = (Path(__file__).parent.parent / "config/operations.md").read_text(encoding="utf-8")
 UNITS = tuple(
-    "_seconds _bytes _exports _in_flight _tasks _info _total _depth _size _paused".split()
+    "_seconds _bytes _exports _rows _replicas _phones _in_flight _tasks _info _total _depth _size"
+    " _paused _leads _epoch _delayed".split()
 )
 RECEIPT_ROUTE = f"{API_PREFIX}/exports/{{id}}"
 
@@ -329,6 +332,7 @@ VALUES = {
     float: 0.5,
     bool: True,
     tuple[str, ...]: ("x",),
+    tuple[float, ...]: (0.5,),
     Mapping[str, int]: {"not UTF-8": 2},
     Trace | None: Trace("a" * 32, "b" * 16),
 }
@@ -363,8 +367,11 @@ async def test_whatever_happens_no_reader_minds(life, kind):
     assert stream.getvalue()
 
 
-def a_status() -> StatusAggregator:
-    return StatusAggregator(About("1", "ri.dataset", "master", 100, 10), lambda: NOON)
+def a_status(*, is_shared: bool = False, is_streamed: bool = False) -> StatusAggregator:
+    about = About(
+        "1", "ri.dataset", "master", 100, 10, is_shared=is_shared, is_streamed=is_streamed
+    )
+    return StatusAggregator(about, lambda: NOON)
 
 
 MOVED = [
@@ -382,18 +389,38 @@ MOVED = [
     (events.OrphanAborted("t"), "atlas_orphans_total", ("aborted",)),
     (events.OrphanSuspected("t"), "atlas_orphans_total", ("suspected",)),
     (events.KeysFetched(2), "atlas_jwks_fetches_total", ("ok",)),
-    (events.KeysUnavailable("why", 0), "atlas_jwks_fetches_total", ("failed",)),
+    (events.KeysUnavailable("why", 0, "a.test"), "atlas_jwks_fetches_total", ("failed",)),
     (events.FoundryTokenFetched(60), "atlas_foundry_token_fetches_total", ("ok",)),
     (events.FoundryTokenRefused("why"), "atlas_foundry_token_fetches_total", ("failed",)),
     (events.FoundryCalled("put", 200, 0.1, False), "atlas_foundry_calls_total", ("put", "200")),
     (events.FoundryCalled("put", 0, 0.1, True), "atlas_foundry_retries_total", ("put",)),
     (events.FoundryCalled("put", 200, 0.1, False), "atlas_foundry_call_seconds_count", ("put",)),
+    (events.LeadershipTaken(3), "atlas_leadership_taken_total", ()),
+    (events.LeadershipTaken(3), "atlas_uploader_leads", ()),
+    *(
+        (events.LeadershipLost(3, reason), "atlas_leadership_lost_total", (reason,))
+        for reason in get_args(events.EndOfLead)
+    ),
+    (events.JournalFailedOver("1", "2"), "atlas_journal_failovers_total", ()),
+    (events.ExportsOfferedAgain(2, 1), "atlas_journal_offered_again_total", ("lost",)),
+    (events.ExportsOfferedAgain(2, 1), "atlas_journal_offered_again_total", ("present",)),
+    (events.DatabaseConnectionLost(), "atlas_journal_reconnects_total", ()),
+    (events.ExportsStored(7, 0.1), "atlas_journal_commit_seconds_count", ()),
+    (events.ExportsStored(1, 0.1), "atlas_journal_batch_exports_sum", ()),
+    (events.RowsPublished(1, 1), "atlas_stream_rows_total", ("published",)),
+    (events.RowsPublished(1, 2, (1.0,)), "atlas_stream_delay_seconds_count", ()),
+    (events.StreamRowsDropped(1), "atlas_stream_rows_total", ("dropped",)),
+    *(
+        (events.StreamRowsSkipped("e", 1, reason), "atlas_stream_rows_total", (reason,))
+        for reason in get_args(events.SkipReason)
+    ),
+    (events.StreamRequestFailed("why"), "atlas_stream_failures_total", ()),
 ]
 
 
 @pytest.mark.parametrize(("event", "name", "labels"), MOVED)
 def test_what_seldom_happens_is_counted(event, name, labels):
-    status = a_status()
+    status = a_status(is_shared=True, is_streamed=True)
     before = SampleIndex(exposition(status, RuntimeGauges()))
     status.handle(event)
     after = SampleIndex(exposition(status, RuntimeGauges()))
@@ -417,8 +444,10 @@ def test_what_stands_at_zero_is_told_so_that_its_first_step_is_seen():
 
 
 def every_family():
-    depth = JournalTotals({"accepted": 1}, {"accepted": 1}, NOON, 5, 0)
-    text = exposition(a_status(), RuntimeGauges(depth, {"decode": (0, 16)}))
+    database = DatabaseState(3, (Replica("one", "1", NOON),), False, 1, 2, 3.5, 4)
+    depth = JournalTotals({"accepted": 1}, {"accepted": 1}, NOON, 5, 0, database=database)
+    gauges = RuntimeGauges(depth, {"decode": (0, 16)}, stream=StreamLag(1, 2.0))
+    text = exposition(a_status(is_shared=True, is_streamed=True), gauges)
     return [each for each in SampleIndex(text).families if each.name.startswith("atlas")]
 
 
@@ -430,16 +459,28 @@ def full_name(family) -> str:
 def test_a_metric_is_named_as_prometheus_wants_it(family):
     name = full_name(family)
     assert re.fullmatch(r"atlas(_[a-z]+)+", name)
-    assert name.endswith(UNITS) or name == "atlas_is_draining"
+    assert name.endswith(UNITS) or name in {"atlas_is_draining", "atlas_phones_quiet"}
     assert (family.type == "counter") is name.endswith("_total")
     assert family.documentation.endswith(".")
     assert not re.search(r"_(milliseconds|ms|kb|mb|count|sum)$", name)
 
 
-def read_documented_metrics() -> dict[str, set[str]]:
-    """Parse the table in config/operations.md: metric names with the labels of each."""
-    rows = re.findall(r"^\| `(atlas_\w+)(?:\{([\w,]*)\})?` \|", PAGE, re.MULTILINE)
-    return {name: set(filter(None, labels.split(","))) for name, labels in rows}
+def read_documented_metrics(section: str) -> dict[str, frozenset[str]]:
+    """Parse a table in config/operations.md: metric names with the labels of each."""
+    text = PAGE.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(atlas_\w+)(?:\{([\w,]*)\})?` \|", text, re.MULTILINE)
+    return {name: frozenset(filter(None, labels.split(","))) for name, labels in rows}
+
+
+def find_labels(families) -> dict[str, frozenset[str]]:
+    """Return our metrics with the labels of each."""
+    return {
+        full_name(family): frozenset(
+            {name for sample in family.samples for name in sample.labels} - {"le"}
+        )
+        for family in families
+        if family.name.startswith("atlas")
+    }
 
 
 async def test_the_page_lists_them_all_and_no_other(life):
@@ -448,13 +489,41 @@ async def test_the_page_lists_them_all_and_no_other(life):
         flow.readers.publish(events.FoundryCalled("put", 200, 0.1, True))
         flow.readers.publish(events.StageCrashed("edge", "ZeroDivisionError", ()))
         families = (await told(flow)).families
-    found = {}
-    for family in families:
-        if family.name.startswith("atlas"):
-            labels = {name for sample in family.samples for name in sample.labels} - {"le"}
-            found[full_name(family)] = labels
+    own, all_labels = find_labels(families), find_labels(every_family())
+    shared = {name: labels for name, labels in all_labels.items() if name not in own}
+    assert read_documented_metrics("Metrics") == own
+    streamed = {name: shared.pop(name) for name in list(shared) if name.startswith("atlas_stream_")}
+    assert read_documented_metrics("Metrics of a stream") == streamed
+    assert read_documented_metrics("Metrics of replicas") == shared
 
-    assert read_documented_metrics() == found
+
+async def test_a_service_without_other_replicas_says_nothing_of_them(life):
+    async with life.running() as flow:
+        flow.readers.publish(events.LeadershipTaken(1))
+        families = (await told(flow)).families
+
+    assert not {full_name(each) for each in families} & set(
+        read_documented_metrics("Metrics of replicas")
+    )
+
+
+def test_a_number_that_our_role_may_not_read_is_left_out():
+    totals = JournalTotals({}, {}, database=DatabaseState(3, bytes=None, dead_rows=0))
+    seen = SampleIndex(exposition(a_status(is_shared=True), RuntimeGauges(totals)))
+
+    assert ("atlas_journal_dead_rows",) in seen
+    assert ("atlas_journal_database_bytes",) not in seen
+    assert ("atlas_journal_oldest_transaction_seconds",) not in seen
+
+
+def test_a_replica_that_stops_uploading_leads_no_more_and_has_no_pause():
+    status = a_status(is_shared=True)
+    status.handle(events.LeadershipTaken(3))
+    status.handle(events.UploadPaused("Foundry is down.", 1.0))
+    status.handle(events.LeadershipLost(3, "deposed"))
+    seen = SampleIndex(exposition(status, RuntimeGauges()))
+
+    assert seen[("atlas_uploader_leads",)] == seen[("atlas_upload_paused",)] == 0
 
 
 TOKEN = OperatorSettings(token="a-secret")
@@ -505,3 +574,47 @@ async def test_keys_that_cannot_be_had_refuse_by_their_code(life):
     async with life.running() as flow:
         assert (await flow.post(an_export())).status == 503
         assert (await told(flow))["atlas_refusals_total", "AUTH_UNAVAILABLE"] == 1
+
+
+# conventions of Prometheus
+
+
+def find_complaints(text: bytes) -> str:
+    """Let promtool check names, types, units and help texts; return its complaints, or ""."""
+    command = ["promtool", "check", "metrics"]
+    run = subprocess.run(command, input=text, check=False, capture_output=True)
+    complaints = (run.stdout + run.stderr).decode()
+    return complaints if complaints or run.returncode == 0 else f"exit code {run.returncode}"
+
+
+async def test_promtool_finds_nothing_wrong_with_the_metrics_of_a_service(life):
+    needs("promtool", "--version")
+    async with life.running() as flow:
+        await flow.post(an_export())
+        scraped = (await scrape_samples(flow)).body
+
+    assert b"atlas_rows_total" in scraped
+    assert find_complaints(scraped) == ""
+
+
+def test_promtool_finds_nothing_wrong_with_the_metrics_of_replicas():
+    needs("promtool", "--version")
+    database = DatabaseState(1, (Replica("one", "1", NOON),), False, 1, 1, 1.0, 1)
+    totals = JournalTotals({"accepted": 1}, {"accepted": 1}, NOON, 1, 0, database=database)
+    scraped = exposition(a_status(is_shared=True), RuntimeGauges(totals))
+
+    assert b"atlas_journal_replication_lag_bytes" in scraped
+    assert find_complaints(scraped) == ""
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        pytest.param(b"# HELP a_total A.\n# TYPE a_total gauge\na_total 1\n", id="type"),
+        pytest.param(b"# TYPE a_seconds gauge\na_seconds 1\n", id="help"),
+        pytest.param(b"a_seconds{label=unquoted} 1\n", id="format"),
+    ],
+)
+def test_promtool_complains_of_a_metric_that_is_wrong(metric):
+    needs("promtool", "--version")
+    assert find_complaints(metric)

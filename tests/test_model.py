@@ -12,7 +12,7 @@ import random
 import shutil
 import zlib
 from collections import Counter
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial, wraps
@@ -56,8 +56,8 @@ from atlas.core.errors import (
 )
 from atlas.core.events import UnprotectedKeyFile
 from atlas.core.messages import ExportMetadata, FlattenedExport, GroupLimits, User
-from atlas.outside.sqlite.capacity import CapacityLimits
-from atlas.outside.sqlite.compression import decompress_into
+from atlas.outside.journal.capacity import CapacityLimits
+from atlas.outside.journal.compression import decompress_into
 from atlas.outside.sqlite.journal import open_journal
 from atlas.runtime import CompletionRegistry, RestartBudget, Wakeup
 from tests.support.exports import NOON, SHELF, packed, rows_of
@@ -363,7 +363,7 @@ class Lives(RuleBasedStateMachine):
     def runs_an_errand(self, is_probe, mishaps):
         """Remove a file that does not exist, so that no row moves."""
         self.befall(mishaps)
-        errands = BranchMaintenance(self.uploader, Wakeup())
+        errands = BranchMaintenance(self.uploader, Wakeup(), nullcontext)
         try:
             self.runner.run(errands.probe() if is_probe else errands.remove(["no/such/file"]))
         except* Killed:

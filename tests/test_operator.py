@@ -11,7 +11,7 @@ from atlas.core.messages import JournalPage
 from atlas.edge import operator
 from atlas.edge.operator.page import KINDS
 from atlas.settings import OperatorSettings, Settings
-from tests.conftest import Answer, Flow, ServiceHarness, an_export, asgi
+from tests.conftest import Answer, EventRecorder, Flow, ServiceHarness, an_export, asgi
 
 HOST = "127.0.0.1:9464"
 
@@ -70,7 +70,7 @@ async def test_an_entry_tells_how_an_export_stands(life):
             "id": receipt["receipt_id"],
             "status": "committed",
             "at": "2026-01-02T12:00:00Z",
-            "path": f"healthkit/raw/{entry['user']}/2026-01-02T12-00-00-000Z.ndjson",
+            "path": f"healthkit/raw/{{user {entry['user']}}}/2026-01-02T12-00-00-000Z.ndjson",
             "ingested": 1,
             "rejected": 1,
             "rejects": [{"line": 2, "reason": "not valid JSON"}],
@@ -181,6 +181,43 @@ async def test_what_foundry_refused_is_listed_with_its_tries(life):
     assert {each.reason for each in flow.seen.of(ExportFailed)} == {reason}
     (told,) = flow.seen.of(ExportSetAside)
     assert (told.tries, told.reason) == (5, reason)
+
+
+async def test_a_user_is_found_by_the_sub_and_only_that_user(life):
+    async with life.running() as flow:
+        sent = await flow.post(an_export(), token="token-of-auth0|zoe")
+        await post_exports(flow, "a", "b")
+        zoe = await asked(flow, "/exports?find=auth0%7Czoe")
+        part = await asked(flow, "/exports?find=auth0%7Czo")
+        none = await asked(flow, "/exports?find=auth0%7Czoe&status=set_aside")
+
+    assert ids(zoe) == [sent.body["receipt_id"]]
+    assert ids(part) == ids(none) == []
+    assert b"zoe" not in msgspec.json.encode(zoe.body)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [("committed", "its rows are in the dataset, in transaction ri."), ("accepted", "waits for")],
+)
+@pytest.mark.parametrize("order", ["replay", "discard"])
+async def test_an_order_on_what_is_not_set_aside_is_refused_with_its_status(
+    life, status, said, order
+):
+    life.dataset.down = status == "accepted"
+    life.drain_seconds = 0.0
+    async with life.running() as flow:
+        sent = await flow.post(an_export(), Prefer="respond-async")
+        id = sent.body["receipt_id"]
+        if status == "committed":
+            await flow.is_empty()
+        answer = await asked(flow, f"/exports/{id}/{order}", "POST")
+        stays = await asked(flow, f"/exports/{id}")
+
+    assert answer.status == 409
+    assert f"Export {id[:12]} is {status}" in answer.body["error"]
+    assert said in answer.body["error"]
+    assert stays.body["receipt"]["status"] == status
 
 
 async def test_an_export_is_shown_by_its_id_or_the_beginning_of_it(life):
@@ -314,7 +351,8 @@ async def test_only_our_own_page_may_order_and_only_with_a_token(
             flow.service.operator, "POST", f"/exports/{order.format(id=id)}", {"host": HOST} | named
         )
 
-    assert answer.status == status
+    is_refused_later = status == 200 and "{id}" in order  # the export is committed
+    assert answer.status == (409 if is_refused_later else status)
 
 
 @pytest.mark.parametrize("token", ["wrong", ""])
@@ -352,7 +390,7 @@ async def test_our_page_is_told_whether_it_may_order(life, token, may):
         "before=",
         pytest.param(f"before={10**30}", id="before more than SQLite counts"),
         "find=",
-        pytest.param(f"find={'a' * 129}", id="find longer than a correlation id"),
+        pytest.param(f"find={'a' * 256}", id="find longer than a sub"),
     ],
 )
 async def test_a_question_that_cannot_be_meant_is_refused(life, query):
@@ -382,7 +420,8 @@ async def test_what_is_not_asked_for_has_a_measure(query, question):
 
     guard = operator.Guard("", frozenset({"127.0.0.1"}))
     app = operator.build_application(
-        operator.OperatorServices(Asked(), None, None, None, None).routes(guard)
+        operator.OperatorServices(Asked(), None, None, None, None).routes(guard),
+        EventRecorder().watch,
     )
     assert (await asgi(app, "GET", f"/exports{query}", {"host": HOST})).status == 200
     assert questions == [question]

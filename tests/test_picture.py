@@ -13,10 +13,11 @@ from anyio.abc import SocketStream
 from starlette.types import ASGIApp
 
 from atlas.core import events
+from atlas.core.about import About
 from atlas.core.errors import FileInvalid, FileRefused, FoundryError, Unavailable
 from atlas.core.identifiers import PROBE
 from atlas.core.status import COMMITS_MAX, HISTORY_MAX, JournalTotals, RuntimeGauges
-from atlas.core.status_aggregator import About, StatusAggregator
+from atlas.core.status_aggregator import StatusAggregator
 from atlas.edge.operator import GaugeReader, Guard, StatusStream, build_application
 from atlas.edge.operator.status_stream import VIEWERS_MAX
 from atlas.outside.metrics import exposition
@@ -32,8 +33,8 @@ REFUSAL = "Foundry answers 400 FileContentRefused (errorInstanceId 3f6e1c5a)."
 TICK_SECONDS = 0.01
 EVENT = re.compile(rb"data: (\{.*?\})\n\n")
 FIELDS = (
-    "at version started dataset branch is_draining stages counts rejects refusals journal foundry "
-    "commits history"
+    "at version started dataset branch is_draining verdict stages counts rejects refusals journal "
+    "foundry commits history replicas latency dataset_url phones"
 ).split()
 
 
@@ -89,6 +90,30 @@ async def test_the_stages_stand_in_the_order_of_the_data(life):
     assert all(stage["seconds"] > 0 for stage in seen["stages"])
 
 
+def fill_disk(life):
+    life.free_bytes_min = 2**62
+
+
+def lose_keys(life):
+    life.identities.down = True
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        (fill_disk, "(journal): The disk of the journal has too little free space"),
+        (lose_keys, "(keys): Tokens cannot be verified"),
+    ],
+)
+async def test_a_service_that_can_accept_nothing_is_down_and_says_why(life, cause, reason):
+    cause(life)
+    async with life.running() as flow:
+        verdict = (await picture_of(flow))["verdict"]
+
+    assert verdict["state"] == "down"
+    assert reason in verdict["reasons"][0]
+
+
 async def test_what_waits_waits_before_the_upload_and_why_is_told(life):
     life.dataset.down = True
     life.drain_seconds = 0.0
@@ -100,6 +125,11 @@ async def test_what_waits_waits_before_the_upload_and_why_is_told(life):
         await flow.seen.wait_for(events.GroupCommitted)
         back = await picture_of(flow)
 
+    assert away["verdict"] == {
+        "state": "degraded",
+        "reasons": ["Uploads are paused: Foundry is down."],
+    }
+    assert back["verdict"] == {"state": "ok", "reasons": []}
     assert away["stages"][-1]["queue"] == away["journal"]["exports"] == 1
     assert away["foundry"] == {
         "paused_reason": "Foundry is down.",
@@ -297,7 +327,7 @@ async def on_stage(commits: int = 0) -> AsyncIterator[Stage]:
     journal = Journal(commits, status)
     gauges = GaugeReader(journal, lambda: {"decode": QueueLoad(3, 16)}, lambda: drain.has_begun)
     live = StatusStream(status, gauges, TICK_SECONDS)
-    app = Audience(build_application(live.routes(Guard("", frozenset()))))
+    app = Audience(build_application(live.routes(Guard("", frozenset())), status.handle))
     with bind("127.0.0.1", 0) as bound:
         async with anyio.create_task_group() as tasks:
             listener = FastShutdownListener(app, bound)

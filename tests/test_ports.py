@@ -9,7 +9,7 @@ import resource
 import shutil
 import sqlite3
 import time
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -61,18 +61,28 @@ from atlas.core.messages import (
     Reject,
     User,
 )
-from atlas.core.personal_data import DatasetFile
+from atlas.core.personal_data import DatasetFile, KnownPhone
+from atlas.core.phones import (
+    PhoneQuery,
+    PhoneReport,
+    PhoneTotals,
+    RowSummary,
+    SampleCount,
+    sum_ages,
+)
 from atlas.local import auth0 as local_auth0
 from atlas.local import foundry as local_foundry
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
 from atlas.outside import auth0, foundry
-from atlas.outside.sqlite.capacity import SMALL_BYTES, CapacityLimits
-from atlas.outside.sqlite.compression import decompress
+from atlas.outside.journal.capacity import CapacityLimits
+from atlas.outside.journal.compression import decompress
+from atlas.outside.journal.group_rules import SMALL_BYTES
 from atlas.outside.sqlite.journal import open_journal
 from atlas.outside.sqlite.ledger import PAGE
 from tests.support.exports import NOON, SHELF, packed
 from tests.support.fakes import KnownUsers, MemoryDataset, at_once, no_answer
+from tests.support.postgres import ENGINES, SOURCES, open_empty_schema, open_postgres_journal
 
 PATH = "healthkit/raw/auth0|64f0/2026-01-02T12-00-00-000Z.ndjson"
 REFUSED_PATH = "/begins-with-a-slash.ndjson"
@@ -535,11 +545,24 @@ DIVIDED = Verdict("divided", "one of them")
 ISOLATED = Verdict("isolated", "no answer")
 
 
-@pytest.fixture(params=["file", "memory"])
-def journal(request, tmp_path):
-    with open_journal(
-        tmp_path / "journal" if request.param == "file" else None, BOUNDS, retention=SHELF
-    ) as journal:
+@asynccontextmanager
+async def open_leading(kind, request, limits):
+    """Open an empty journal of this kind, and take its lease."""
+    async with AsyncExitStack() as stack:
+        if kind in SOURCES:
+            servers = request.getfixturevalue("postgres_servers")
+            url = await stack.enter_async_context(open_empty_schema(servers, kind))
+            journal = await stack.enter_async_context(open_postgres_journal(url, limits, SHELF))
+        else:
+            path = request.getfixturevalue("tmp_path") / "journal" if kind == "file" else None
+            journal = stack.enter_context(open_journal(path, limits, retention=SHELF))
+        assert await journal.leadership.acquire() == 1
+        yield journal
+
+
+@pytest.fixture(params=["file", "memory", *ENGINES])
+async def journal(request):
+    async with open_leading(request.param, request, BOUNDS) as journal:
         yield journal
 
 
@@ -866,7 +889,7 @@ async def test_what_is_recorded_again_is_answered_again(journal, name):
 def test_every_transition_is_among_those_that_are_tried():
     asked = {name.partition(",")[0].split()[0] for name in TRANSITIONS}
     reads = {"read", "read_backlog", "read_in_hand", "filter_own_transactions"}
-    reads |= {"has_committed", "list_uncommitted"}
+    reads |= {"confirm_lead", "list_uncommitted", "list_doubtful", "clear_doubt"}
     methods = {name for name in dir(ports.Outbox) if not name.startswith("_")}
 
     assert asked == methods - reads
@@ -988,17 +1011,16 @@ async def test_nothing_goes_along_with_an_isolated_group(journal, verdict):
     assert [export.id for export in group.exports] == ["id-1"]
 
 
-async def test_a_group_that_is_full_of_years_takes_along_what_is_small_and_late():
-    with open_journal(None, CapacityLimits(), retention=SHELF) as journal:
-        years = b"x" * SMALL_BYTES + b"\n"
-        limits = GroupLimits(bytes_max=2 * len(years))
-        await accept(journal, "id-1", "id-2", ndjson=years)
-        await claim(journal, limits)
-        await accept(journal, "id-3", ndjson=years)
-        await accept(journal, "id-4")
+async def test_a_group_that_is_full_of_years_takes_along_what_is_small_and_late(large):
+    years = b"x" * SMALL_BYTES + b"\n"
+    limits = GroupLimits(bytes_max=2 * len(years))
+    await accept(large, "id-1", "id-2", ndjson=years)
+    await claim(large, limits)
+    await accept(large, "id-3", ndjson=years)
+    await accept(large, "id-4")
 
-        group = await journal.outbox.record_open(RID, limits)
-        assert [export.id for export in group.exports] == ["id-1", "id-2", "id-4"]
+    group = await large.outbox.record_open(RID, limits)
+    assert [export.id for export in group.exports] == ["id-1", "id-2", "id-4"]
 
 
 async def test_each_intent_stays_recorded_until_a_transaction_is(journal):
@@ -1267,9 +1289,9 @@ async def test_what_is_moved_gets_a_path_that_nobody_has_and_never_an_earlier_on
     assert await stored(journal, "id-1", "id-2") == {"id-1": ROWS, "id-2": ROWS}
 
 
-@pytest.fixture
-def large():
-    with open_journal(None, CapacityLimits(), retention=SHELF) as journal:
+@pytest.fixture(params=["memory", *ENGINES])
+async def large(request):
+    async with open_leading(request.param, request, CapacityLimits()) as journal:
         yield journal
 
 
@@ -1387,11 +1409,9 @@ async def test_what_is_uncommitted_is_told_with_a_file_of_its_own_as_it_came(jou
 async def test_a_journal_knows_the_transactions_that_hold_its_exports(journal):
     await accept(journal, "id-1")
     await begin(journal)
-    assert not await journal.outbox.has_committed()
     assert await journal.outbox.filter_own_transactions([RID, NOT_OURS]) == frozenset()
 
     await conclude(journal, others=COMMITTED)
-    assert await journal.outbox.has_committed()
     assert await journal.outbox.filter_own_transactions([RID, NOT_OURS]) == {RID}
 
 
@@ -1421,14 +1441,15 @@ async def test_what_is_claimed_is_not_purged_and_the_rest_is_not_either(journal)
     await accept(journal, "id-1", "id-2")
     await claim(journal, GroupLimits(exports_max=1))
     with pytest.raises(Unavailable):
-        await journal.people.purge(ADA, [])
-    held = await journal.people.read_holdings(ADA)
+        await journal.personal_data.purge(ADA, [])
+    held = await journal.personal_data.read_holdings(ADA)
     await conclude(journal)
-    purged = await journal.people.purge(ADA, [])
+    purged = await journal.personal_data.purge(ADA, [])
 
     assert held.exports == {"accepted": 2}
-    assert (purged.rows, set(purged.waiting)) == ({"accepted": 2}, {"id-1", "id-2"})
-    assert (await journal.people.read_holdings(ADA)).exports == {}
+    assert purged.rows == {"accepted": 2, "phone": 1}
+    assert set(purged.waiting) == {"id-1", "id-2"}
+    assert (await journal.personal_data.read_holdings(ADA)).exports == {}
     assert await waiting(journal) == 0
 
 
@@ -1482,6 +1503,22 @@ async def test_a_listing_comes_newest_first_page_by_page(journal):
     assert [entry.receipt.id for entry in last.entries] == ["id-1"]
     assert last.before is None
     assert (await journal.ledger.list_entries(None, 2, 0)).entries == ()
+
+
+@pytest.mark.parametrize("text", ["auth0|ada", "the pseudonym"])
+async def test_a_user_is_found_by_the_sub_and_by_the_pseudonym_page_by_page(journal, text):
+    await accept(journal, "id-1", "id-2", "id-3")
+    await accept(journal, "id-4", user=EVE)
+    if text != ADA.sub:
+        text = (await journal.ledger.find_entry("id-1")).user
+    first = await journal.ledger.list_entries(None, 2, None, text)
+    last = await journal.ledger.list_entries(None, 2, first.before, text)
+    committed = await journal.ledger.list_entries("committed", 2, None, text)
+
+    assert [each.receipt.id for each in first.entries] == ["id-3", "id-2"]
+    assert [each.receipt.id for each in last.entries] == ["id-1"]
+    assert last.before is None
+    assert committed.entries == ()
 
 
 async def test_an_operator_sees_a_hash_of_the_user_which_is_the_same_every_time(journal):
@@ -1812,7 +1849,10 @@ async def by_signature():
     async with TestServer(local_auth0.build_application(tenant)) as server:
         tenant.issuer = str(server.make_url("/"))
         async with auth0.open_identities(
-            tenant.issuer, tenant.audience, lambda: datetime.now(UTC), lambda: 0.0, lambda _: None
+            auth0.TokenPolicy((tenant.issuer,), (tenant.audience,)),
+            lambda: datetime.now(UTC),
+            lambda: 0.0,
+            lambda _: None,
         ) as identities:
             yield SignedTokens(tenant, identities)
 
@@ -1857,3 +1897,213 @@ async def test_while_no_token_can_be_checked_nobody_is_called_a_liar(tokens):
 
 async def test_it_is_ready_when_tokens_can_be_checked(tokens):
     await tokens.identities.check_ready()
+
+
+# The port of the phones (`PhoneBook`)
+
+BOB = User("auth0|bob")
+STEPS = "HKQuantityTypeIdentifierStepCount"
+PULSE = "HKQuantityTypeIdentifierHeartRate"
+COUNTS = (SampleCount(PULSE, NOON.date(), 1_412),)
+
+
+def phone_export(id, user=ADA, device="iPhone", at=NOON, stuck=False, **summary):
+    head = ExportMetadata(user, device, "", f"correlation of {id}")
+    table = replace(packed(ROWS, 5, Reject(2, "no JSON")), summary=RowSummary(**summary))
+    return FlattenedExport(id, head, at, table, stuck)
+
+
+async def list_phones(journal, now=NOON, user=None, **query):
+    return await journal.phones.list_phones(PhoneQuery(**query), now, 3, user)
+
+
+async def send_report(journal, user=ADA, at=NOON, **fields):
+    report = PhoneReport("sync_ended", at, "iPhone", **fields)
+    await journal.phones.store_report(user, report, at)
+
+
+async def test_a_phone_is_remembered_with_what_it_sent(journal):
+    later = NOON + timedelta(minutes=5)
+    samples = {STEPS: "2026-01-02T11:00:00Z", PULSE: "2026-01-01T10:00:00Z"}
+    await journal.intake.append(phone_export("a", samples=samples, os_version="18.1"))
+    await journal.intake.append(
+        phone_export("b", at=later, samples={STEPS: "2026-01-02T12:00:00Z"}, source_version="2.0")
+    )
+    page = await list_phones(journal, later)
+
+    (phone,) = page.phones
+    assert (phone.device, phone.state, phone.last_export_at) == ("iPhone", "active", later)
+    assert (phone.exports, phone.rows, phone.rejected) == (2, 10, 2)
+    assert phone.samples == samples | {STEPS: "2026-01-02T12:00:00Z"}
+    assert (phone.os_version, phone.source_version) == ("18.1", "2.0")
+    assert page.totals == PhoneTotals(active=1)
+
+
+async def test_a_replay_is_not_counted_and_an_older_sample_hides_no_newer_one(journal):
+    export = phone_export("a", samples={STEPS: "2026-01-02T11:00:00Z"})
+    late = phone_export("b", samples={STEPS: "2025-12-24T11:00:00Z"})
+    for each in (export, export, late, late):
+        await journal.intake.append(each)
+
+    (phone,) = (await list_phones(journal)).phones
+    assert (phone.exports, phone.last_sample) == (2, "2026-01-02T11:00:00Z")
+
+
+async def test_exports_at_once_are_counted_in_one_row_for_each_phone(journal):
+    async with anyio.create_task_group() as tasks:
+        for number in range(40):
+            device = f"phone {number % 4}"
+            tasks.start_soon(journal.intake.append, phone_export(str(number), device=device))
+
+    page = await list_phones(journal)
+    assert {phone.device: phone.exports for phone in page.phones} == {
+        f"phone {number}": 10 for number in range(4)
+    }
+
+
+async def test_a_phone_that_is_stuck_is_so_until_it_sends_something_new(journal):
+    export = phone_export("a")
+    await journal.intake.append(export)
+    await journal.intake.append(replace(export, is_stuck=True))
+    stuck = await list_phones(journal)
+    await journal.intake.append(phone_export("b"))
+    moved_on = await list_phones(journal)
+
+    assert (stuck.phones[0].state, stuck.totals) == ("stuck", PhoneTotals(stuck=1))
+    assert (moved_on.phones[0].state, moved_on.phones[0].exports) == ("active", 2)
+
+
+async def test_phones_are_listed_by_their_last_export_in_pages_and_by_their_silence(journal):
+    for number in range(5):
+        at = NOON - timedelta(days=number)
+        await journal.intake.append(phone_export(str(number), User(f"user {number}"), at=at))
+
+    first = await list_phones(journal, limit=3)
+    second = await list_phones(journal, limit=3, before=first.before)
+    quiet = await list_phones(journal, quiet_seconds=3 * 86_400)
+    seen = await list_phones(journal, quiet_seconds=86_400, seen_seconds=2 * 86_400)
+    mine = await list_phones(journal, user=User("user 4"))
+
+    ages = [(NOON - phone.last_export_at).days for phone in (*first.phones, *second.phones)]
+    assert (ages, second.before) == ([0, 1, 2, 3, 4], None)
+    assert [phone.state for phone in quiet.phones] == ["quiet", "quiet"]
+    assert [(NOON - phone.last_export_at).days for phone in seen.phones] == [1, 2]
+    assert [phone.user for phone in mine.phones] == [second.phones[-1].user]
+    assert first.totals == PhoneTotals(active=3, quiet=2)
+
+
+async def test_phones_of_the_last_month_are_counted_by_age(journal):
+    for number, days in enumerate((0, 0, 4, 29, 31)):
+        at = NOON - timedelta(days=days)
+        await journal.intake.append(phone_export(str(number), User(f"user {number}"), at=at))
+
+    ages = await journal.phones.count_ages(NOON)
+    assert {each.days: each.phones for each in ages} == {0: 2, 4: 1, 29: 1}
+    assert sum_ages(ages, 3) == PhoneTotals(active=2, quiet=2)
+
+
+async def test_of_too_many_phones_the_least_recent_are_forgotten(journal):
+    for number in range(60):  # of one user, 50 at most
+        at = NOON + timedelta(seconds=number)
+        await journal.intake.append(phone_export(str(number), device=str(number), at=at))
+    of_one = {phone.device for phone in (await list_phones(journal, limit=100)).phones}
+    await journal.phones.prune(NOON, phones_max=3)
+    left = {phone.device for phone in (await list_phones(journal, limit=100)).phones}
+    await journal.phones.prune(NOON + timedelta(days=401), phones_max=3)
+
+    assert of_one == set(map(str, range(10, 60)))
+    assert left == {"57", "58", "59"}
+    assert (await list_phones(journal)).phones == ()
+
+
+async def test_a_report_is_shown_with_its_phone_and_its_counts_apart(journal):
+    await journal.intake.append(phone_export("a", os_version="18.1"))
+    later = NOON + timedelta(hours=1)
+    await send_report(journal, counts=COUNTS)
+    await send_report(journal, at=later, battery=0.4, app_version="2.1", os_version="18.2")
+    await send_report(journal, BOB, counts=COUNTS)
+
+    (phone,) = (await list_phones(journal, user=ADA)).phones
+    mine = await journal.phones.list_counts("", ADA)
+    first = await journal.phones.list_counts("")
+    second = await journal.phones.list_counts(first.next_user)
+    end = await journal.phones.list_counts(second.next_user)
+    assert (phone.reported_at, phone.app_version, phone.os_version) == (later, "2.1", "18.2")
+    assert (phone.report.battery, phone.report.counts) == (0.4, ())
+    assert [(each.sub, each.report.counts) for each in mine.reports] == [("auth0|ada", COUNTS)]
+    users = {each.sub for page in (first, second) for each in page.reports}
+    assert (users, end.reports, end.next_user) == ({"auth0|ada", "auth0|bob"}, (), "")
+
+
+async def test_a_phone_with_many_types_is_remembered_with_all_of_them(journal):
+    samples = {f"HKQuantityTypeIdentifier{number:050}": "2026-01-02" for number in range(200)}
+    await journal.intake.append(phone_export("a", samples=samples))
+    few = dict(list(samples.items())[:3])
+    await journal.intake.append(phone_export("b", BOB, samples=few))
+
+    assert [phone.samples for phone in (await list_phones(journal, user=ADA)).phones] == [samples]
+    assert [phone.samples for phone in (await list_phones(journal, user=BOB)).phones] == [few]
+
+
+async def test_a_phone_that_only_reports_is_listed_and_quiet_some_days_after_its_first(journal):
+    await send_report(journal, counts=COUNTS)
+    later = NOON + timedelta(days=4)
+    await send_report(journal, at=later)
+    page = await list_phones(journal, later)
+    known = (await journal.personal_data.read_holdings(ADA)).phones
+    await journal.intake.append(phone_export("a", at=NOON + timedelta(days=1)))
+    exported = await list_phones(journal, later)
+
+    (phone,) = page.phones
+    assert (phone.device, phone.state, phone.last_export_at) == ("iPhone", "quiet", None)
+    assert (phone.exports, phone.reported_at, page.totals) == (0, later, PhoneTotals(quiet=1))
+    assert known == (KnownPhone("iPhone", None, 0),)
+    assert exported.phones[0].last_export_at == NOON + timedelta(days=1)
+
+
+async def test_of_devices_that_only_report_a_user_has_50(journal):
+    for number in range(60):
+        at = NOON + timedelta(seconds=number)
+        report = PhoneReport("sync_began", at, f"device {number}")
+        await journal.phones.store_report(ADA, report, at)
+
+    phones = (await list_phones(journal, limit=100)).phones
+    assert {phone.device for phone in phones} == {f"device {number}" for number in range(10, 60)}
+
+
+async def test_rows_that_wait_are_counted_beside_the_reports_of_their_user(journal):
+    await send_report(journal, counts=COUNTS)
+    for id, user in (("a", ADA), ("b", ADA), ("c", BOB)):
+        await journal.intake.append(phone_export(id, user))
+    before = await journal.phones.list_counts("", ADA)
+    await commit(journal, "a", "b", "c")
+    after = await journal.phones.list_counts("")
+
+    assert (before.waiting_rows, after.waiting_rows) == (10, 0)
+
+
+async def test_reports_are_kept_for_30_days_and_500_of_a_user(journal):
+    old = NOON - timedelta(days=31)
+    await send_report(journal, BOB, old, counts=COUNTS)
+    for number in range(502):
+        await send_report(journal, counts=(SampleCount(PULSE, NOON.date(), number),))
+    await journal.phones.prune(NOON, phones_max=10)
+
+    reports = (await journal.phones.list_counts("", ADA)).reports
+    assert [each.report.counts[0].samples for each in reports] == list(range(2, 502))
+    assert (await journal.phones.list_counts("", BOB)).reports == ()
+
+
+async def test_the_phones_and_reports_of_a_person_are_shown_and_erased(journal):
+    await journal.intake.append(phone_export("a", samples={STEPS: "2026-01-02T11:00:00Z"}))
+    await journal.intake.append(phone_export("b", BOB))
+    await send_report(journal, counts=COUNTS)
+    await commit(journal, "a", "b")
+    before = await journal.personal_data.read_holdings(ADA)
+    purged = await journal.personal_data.purge(ADA, ())
+    after = await journal.personal_data.read_holdings(ADA)
+
+    assert before.phones == (KnownPhone("iPhone", NOON, 1),)
+    assert (before.reports, purged.rows["phone"], purged.rows["report"]) == (1, 1, 1)
+    assert (after.phones, after.reports) == ((), 0)
+    assert len((await list_phones(journal)).phones) == 1

@@ -17,6 +17,14 @@ from tests.conftest import cannot_run
 pytestmark = pytest.mark.slow
 
 AN_ACCEPTANCE = Reply("receipt", "accepted", None, None, "2025-09-26T06:30:00.000Z", False)
+ON_POSTGRES = (
+    "kill -9",
+    "kill points",
+    "unknown outcome, shared files",
+    "twins",
+    "poison",
+    "stream: killed while it publishes",
+)
 A_COMMITMENT = replace(AN_ACCEPTANCE, status="committed")
 
 
@@ -36,6 +44,26 @@ async def test_the_balance_is_even(trial):
     if outcome.verdict == "skipped":
         cannot_run(outcome.facts[0])
     assert outcome.verdict == "PASS", f"seed {plan.seed}: {outcome}"
+
+
+@pytest.mark.parametrize("name", ON_POSTGRES)
+async def test_the_balance_is_even_on_postgresql(name):
+    trials = [trial for trial in SCENARIOS if trial.name == name]
+    plan = Plan(trials, SCALES["ci"], secrets.randbits(32), "postgres")
+
+    (outcome,) = await run_scenarios(plan, lambda _: None)
+
+    if outcome.verdict == "skipped":
+        cannot_run(outcome.facts[0])
+    assert outcome.verdict == "PASS", f"seed {plan.seed}: {outcome}"
+
+
+async def test_a_trial_about_the_file_of_sqlite_is_skipped_on_postgresql():
+    trial = Scenario("x", lambda _: None, needs_sqlite=True)
+
+    (outcome,) = await run_scenarios(Plan([trial], SCALES["ci"], 1, "postgres"), lambda _: None)
+
+    assert outcome.verdict == "skipped"
 
 
 async def test_the_oracle_sees_what_is_lost_and_what_stands_there_twice(foundry):

@@ -138,7 +138,9 @@ async def test_it_can_be_given_up_and_its_entry_stays(life, bug):
         assert given_up.body == {"abandoned": 1}
         (entry,) = await list_exports(flow, "abandoned")
         assert entry["receipt"]["id"] == id
-        assert (await ordered(flow, f"/exports/{id}/replay")).body == {"again": 0, "failed": 0}
+        for order in ("replay", "discard"):
+            refused = await ordered(flow, f"/exports/{id}/{order}")
+            assert (refused.status, "was discarded" in refused.body["error"]) == (409, True)
         assert (await flow.post(POISON)).body["status"] == "set_aside", "it is sent again"
 
 

@@ -1,27 +1,22 @@
-"""The transform and the diagnostic steps do what the pages say."""
+"""The tables and the diagnostic steps are those that the pages name."""
 
 import re
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 from atlas.diagnose import NAMES
-from tests.support.documents import block, dataset, sample
+from tests.support.pages import cells_of, codes_in, section_of, text_of
 
 ATLAS = Path(__file__).parent.parent / "atlas"
 DIAGNOSIS = (ATLAS / "diagnose" / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_transform_keeps_the_latest_row_of_each_sample_and_no_deleted_one():
-    first = sample("a", 1) + sample("b", 1) + sample("c", 1) + sample("", 1)
-    cut_anew = sample("b", 2) + sample("d", 1) + sample("", 1) + sample("", 2)
-    with closing(
-        dataset(("2026-01-01", first), ("2026-01-02", cut_anew), ("2026-01-03", b'{"uuid":"c"}\n'))
-    ) as db:
-        db.row_factory = sqlite3.Row
-        kept = [(row["uuid"], row["value_double"]) for row in db.execute(block("sql"))]
+def test_the_page_of_postgresql_has_every_table_and_no_other():
+    files = ("schema.py", "expansions.py")
+    schema = "".join(text_of(f"atlas/outside/postgres/{file}") for file in files)
+    created = re.findall(r"CREATE (?:UNLOGGED )?TABLE @\.(\w+)", schema)
+    rows = cells_of(section_of("atlas/outside/postgres/README.md", "Tables"))
 
-    assert sorted(kept) == [("", 1.0), ("", 2.0), ("a", 1.0), ("b", 2.0), ("d", 1.0)]
+    assert sorted(codes_in(name)[0] for name, _ in rows) == sorted(created)
 
 
 def test_the_steps_of_a_diagnosis_are_those_that_it_walks():

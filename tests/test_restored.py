@@ -178,9 +178,15 @@ async def test_while_foundry_is_away_exports_are_accepted_and_nothing_goes_out(t
     assert uuids(life) == ["a", "b", "before", "c", "d", "e"]
 
 
-async def test_a_transaction_that_the_copy_does_not_know_waits_for_somebody_to_end_it(tmp_path):
-    """It is our own, but the copy has no record of it, so it counts as another writer's."""
-    life = make_service(tmp_path)
+@pytest.mark.parametrize("end", ["ABORTED", "COMMITTED"])
+async def test_a_transaction_that_the_copy_does_not_know_waits_for_somebody_to_end_it(
+    tmp_path, end
+):
+    """It is our own, but the copy has no record of it, so it counts as another writer's.
+
+    If it is committed, its rows are found: no search has been made before it ended.
+    """
+    life = make_service(tmp_path, "per-group")
     await post_when_idle(life, b"before")
     await accept(life, *ABC)
     copy_disk(life)
@@ -188,10 +194,10 @@ async def test_a_transaction_that_the_copy_does_not_know_waits_for_somebody_to_e
     async with replace(life, drain_seconds=0).running():
         await gate.reached.wait()
     restore_copy(life)
-    async with life.running() as flow:
+    async with replace(life, layout="per-export").running() as flow:
         await flow.seen.wait_for(UploadPaused, 3)
         (rid,) = life.dataset.open_now()
-        life.dataset.transactions[rid].state = "ABORTED"
+        life.dataset.transactions[rid].state = end
         await flow.is_empty()
     assert uuids(life) == ["a", "b", "before", "c"]
 
@@ -228,8 +234,8 @@ async def test_a_group_that_was_cut_otherwise_is_found_all_the_same(tmp_path):
 async def test_what_an_operator_has_sent_again_since_the_copy_is_found_as_well(tmp_path):
     life = make_service(tmp_path, "per-export")
     await post_when_idle(life, b"before")
-    life.dataset.refuses.add("healthkit/raw/ada/2026-01-02T12-00-03-000Z.ndjson")
     await accept(life, b"a")
+    life.dataset.refuses.add(await get_last_path(life))
     await post_when_idle(life, b"b")
     copy_disk(life)
     life.dataset.refuses.clear()
@@ -241,6 +247,12 @@ async def test_what_an_operator_has_sent_again_since_the_copy_is_found_as_well(t
     assert await replayed(life) == 0
     assert uuids(life) == ["a", "b", "before", "c"]
     assert {entry.reason for entry in await entries(life)} == {None}
+
+
+async def get_last_path(life) -> str:
+    """Return the path of the file that the last export will get."""
+    path = (await entries(life))[0].receipt.path
+    return f"healthkit/raw/ada/{path.rpartition('/')[2]}"
 
 
 async def replayed(life) -> int:
@@ -271,15 +283,17 @@ async def test_files_of_others_are_looked_at_and_prove_nothing(tmp_path, layout)
     life = make_service(tmp_path, layout)
     await post_when_idle(life, b"before")
     await accept(life, *ABC)
+    path = await get_last_path(life)
+    shared = path.replace("raw/ada", "groups")
     theirs = {
-        "healthkit/raw/ada/2026-01-02T12-00-02-000Z.ndjson": b'{"uuid":"theirs"}\n',
-        "healthkit/groups/2026-01-02T12-00-02-000Z.ndjson": b'{"uuid":"theirs, too"}\n',
-        "healthkit/groups/2026-01-02T12-00-04-000Z.csv": b"no,row",
+        path: b'{"uuid":"theirs"}\n',
+        shared: b'{"uuid":"theirs, too"}\n',
+        f"{shared}.csv": b"no,row",
     }
     rid = life.dataset.opened(is_ours=False, **theirs)
     life.dataset.transactions[rid].state = "COMMITTED"
     assert await count_found(life) == 0
-    del life.dataset.transactions[rid].files["healthkit/groups/2026-01-02T12-00-04-000Z.csv"]
+    del life.dataset.transactions[rid].files[f"{shared}.csv"]
     assert uuids(life) == ["a", "b", "before", "c", "theirs", "theirs, too"]
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from atlas.core.identifiers import API_PREFIX
 from atlas.server import build_connection_limits
+from atlas.server.http import ConnectionLimits
 from atlas.settings import EdgeSettings
 from tests.conftest import an_export
 from tests.support.processes import (
@@ -58,6 +59,19 @@ def test_so_many_connections_that_descriptors_are_left():
 
     assert of == [128, 724, 10_000]
     assert build_connection_limits(EdgeSettings(), 1024)[1].connections_max == 64
+
+
+def test_each_setting_of_a_connection_reaches_both_listeners():
+    edge = EdgeSettings(
+        header_bytes_max=2_048, header_seconds=1.0, slow_seconds=2.0, idle_seconds=3.0
+    )
+    for limits in build_connection_limits(edge, 1024):
+        assert (limits.header_bytes_max, limits.header_seconds) == (2_048, 1.0)
+        assert (limits.write_timeout_seconds, limits.idle_seconds) == (2.0, 3.0)
+
+
+def test_tests_of_the_listener_use_the_limits_of_production():
+    assert build_connection_limits(EdgeSettings(), 100_000)[0] == ConnectionLimits()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from atlas.core.messages import Reject
 from atlas.core.records import LINE_BYTES_MAX, Device, Record
-from atlas.core.rows import COLUMNS, Header, flatten
+from atlas.core.rows import COLUMNS, KEYED_COLUMNS, Header, RowForm, flatten
 
 HEADER = Header("ada", "iPhone", "2026-01-02T12:00:00.000Z", "T1")
 
@@ -46,11 +46,64 @@ def test_a_row_has_the_21_columns_of_the_dataset_in_order():
         (b'{"value":"high","valueInteger":3}', None),
         (b'{"value":true}', None),
         (b'{"valueDouble":null,"value":0}', 0),
+        (b'{"valueDouble":"","value":72}', 72),
+        (b'{"valueDouble":"","value":"","valueInteger":3}', 3),
+        (b'{"valueDouble":" ","value":72}', None),
         (b"{}", None),
     ],
 )
 def test_the_value_is_the_first_that_is_given_and_zero_is_one(record, value):
     assert row(record).value_double == value
+
+
+@pytest.mark.parametrize(
+    ("record", "double", "integer"),
+    [
+        (b'{"valueDouble":60}', b"60.0", b"60"),
+        (b'{"valueDouble":60.0}', b"60.0", b"60"),
+        (b'{"value":"60"}', b"60.0", b"60"),
+        (b'{"valueInteger":-0}', b"0.0", b"0"),
+        (
+            b'{"valueDouble":18446744073709551616}',
+            b"1.8446744073709552e19",
+            b"18446744073709551616",
+        ),
+        (b'{"value":72.5}', b"72.5", b"72.5"),
+        (b"{}", b"null", b"null"),
+    ],
+)
+def test_a_whole_number_is_written_as_a_double_or_else_as_the_old_service_wrote_it(
+    record, double, integer
+):
+    for read in ({}, {"read": the_long_way}):
+        for written, form in ((double, RowForm()), (integer, RowForm(whole_numbers="integer"))):
+            ndjson = flatten([record], HEADER, form=form, **read).ndjson
+            assert b'"value_double":%s,' % written in ndjson
+
+
+UUID = b'"uuid":"8A3B"'
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "is_deleted"),
+    [
+        (b'{%s,"type":"HeartRate"}' % UUID, "8A3B", False),
+        (b'{%s,"startDate":"2026"}' % UUID, "8A3B", False),
+        (b"{%s}" % UUID, "8A3B", True),
+        # printf '{ "type":"HeartRate"}' | sha256sum
+        (
+            b'{ "type":"HeartRate"}',
+            "882d7780b3f603b891d0d17fb1ec197a96eb99cd528fa86286f4091d3cff8608",
+            False,
+        ),
+    ],
+)
+def test_rows_of_23_columns_say_which_sample_it_is_and_if_it_was_deleted(line, key, is_deleted):
+    (found,) = flatten([line], HEADER, form=RowForm(23)).ndjson.splitlines()
+    keyed = json.loads(found)
+    assert tuple(keyed) == KEYED_COLUMNS
+    assert (keyed.pop("sample_key"), keyed.pop("is_deleted")) == (key, is_deleted)
+    assert keyed == vars(row(line))
 
 
 @pytest.mark.parametrize(

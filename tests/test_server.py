@@ -77,6 +77,14 @@ def test_bytes_become_events(pieces, events):
     assert parse_pieces(*pieces) == events
 
 
+def test_spaces_around_a_value_are_not_part_of_it():
+    request = b"GET / HTTP/1.1\r\nHost: a \r\nDPoP: \t x y \t \r\nEmpty: \t\r\n\r\n"
+    head = RequestParser(16 * KIB).receive(request)[0]
+
+    assert isinstance(head, RequestHead)
+    assert head.headers == [(b"host", b"a"), (b"dpop", b"x y"), (b"empty", b"")]
+
+
 def test_a_fault_is_said_behind_what_was_good_and_ends_it_all():
     *good, fault = parse_pieces(chunks(HELLO + b"zz\r\n") + get("/never"))
 

@@ -11,7 +11,8 @@ import pytest
 from atlas.core.errors import ContentTooLarge, FoundryError
 from atlas.core.events import GroupStarted
 from atlas.outside import parquet
-from atlas.outside.sqlite.retention import ReceiptRetention
+from atlas.outside.journal.retention import ReceiptRetention
+from atlas.outside.sqlite.retention import prune
 from tests.conftest import ServiceHarness, asgi
 from tests.support.exports import NOON
 from tests.support.fakes import Barrier, no_answer
@@ -171,16 +172,34 @@ async def test_a_file_of_which_only_digests_tell_is_clean_afterwards_too(life):
     async with life.running() as flow:
         await commit_together(life, flow, ("a", ADA), ("z", ZOE), ("e", "auth0|eve"))
     with closing(sqlite3.connect(life.journal)) as db, db:
-        ReceiptRetention(lambda: NOON + timedelta(days=60)).prune(db)
+        prune(db, ReceiptRetention(lambda: NOON + timedelta(days=60)))
     async with life.running() as flow:
         await query_operator(flow, "/erasures")
         assert uuids(life) == ["e", "z"]
         receipt = (await query_operator(flow, "/erasures", user=ZOE)).body
 
     assert uuids(life) == ["e"]
-    assert receipt["purged"] == {"digest": 1}
+    assert receipt["purged"] == {"digest": 1, "phone": 1}
     with closing(sqlite3.connect(life.journal)) as db:
         assert db.execute("SELECT count(*) FROM digest").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("left", [0, 1], ids=["of neither", "of one"])
+async def test_rows_of_which_the_digest_is_deleted_are_found_and_erased(life, left):
+    """The journal no longer knows the file, or only that it holds rows of somebody else."""
+    async with life.running() as flow:
+        await commit_together(life, flow, ("a", ADA), ("z", ZOE))
+        (held,) = (await query_operator(flow, "/personal-data", user=ZOE)).body["shared"]
+    with closing(sqlite3.connect(life.journal)) as db, db:
+        (zoe,) = db.execute("SELECT user FROM export WHERE number = 2").fetchone()
+        prune(db, ReceiptRetention(lambda: NOON + timedelta(days=60)))
+        db.execute("UPDATE digest SET day = day + ? WHERE user = ?", [left, zoe])
+        prune(db, ReceiptRetention(lambda: NOON + timedelta(days=731)))
+        assert db.execute("SELECT count(*) FROM digest").fetchone() == (left,)
+    async with life.running() as flow:
+        receipt = (await query_operator(flow, "/erasures")).body
+    assert receipt["rewritten"] == [{"path": held["path"], "rows": 1}]
+    assert uuids(life) == ["z"]
 
 
 async def test_exports_that_come_while_files_are_rewritten_are_erased_too(life):

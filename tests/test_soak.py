@@ -70,8 +70,8 @@ def test_a_receipt_is_kept_of_each_export_and_is_no_leak():
 
 
 def test_of_a_minute_only_what_no_warming_up_explains_is_told():
-    assert find_growth(60, memory=20) == []
-    assert "MiB in 29 s." in find_growth(60, memory=90)[0]
+    assert find_growth(60, memory=200) == []
+    assert "MiB in 29 s." in find_growth(60, memory=400)[0]
 
 
 def test_what_is_too_short_is_not_judged():

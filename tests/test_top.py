@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from rich.console import Console
 
-from atlas.cli.render import Rates, format_size, render, render_sparkline
+from atlas.cli.render import Rates, format_count, format_size, render, render_sparkline
 from atlas.cli.top import fetch, list_operator_urls
 from atlas.core.errors import CommandError
 from atlas.core.identifiers import format_timestamp
@@ -26,6 +26,9 @@ from atlas.core.status import (
     FoundryStatus,
     HistoryPoint,
     JournalStatus,
+    RecentCommit,
+    Replica,
+    ServiceVerdict,
     StageStatus,
     StatusCounts,
     StatusSnapshot,
@@ -58,6 +61,7 @@ def make_status(seconds: int, handled: int, *history: int) -> StatusSnapshot:
         dataset="ri.1",
         branch="master",
         is_draining=False,
+        verdict=ServiceVerdict("ok"),
         stages=(StageStatus("decode", handled, 0, 64, 0, 0.0),),
         counts=StatusCounts(handled),
         rejects={},
@@ -119,8 +123,29 @@ def test_a_size_is_told_in_the_largest_unit_that_it_fills(number, told):
     assert format_size(number) == told
 
 
-def drawn_as_text(picture: StatusSnapshot, away: str = "") -> str:
-    console = Console(file=io.StringIO(), width=100)
+REPLICAS = (
+    Replica("atlas [b]one[/b] 1f", "1.0", NOON, 1_234),
+    Replica("atlas two 2e", "1.1", NOON, is_this=True),
+)
+
+
+def test_all_replicas_are_shown_with_their_versions_and_which_one_leads():
+    shared = msgspec.structs.replace(make_status(1, 1), replicas=REPLICAS)
+    lines = drawn_as_text(shared).splitlines()
+
+    (one,) = (line for line in lines if "[b]one[/b]" in line)
+    (two,) = (line for line in lines if "atlas two 2e" in line)
+    assert one.split()[3:] == ["1.0", "leads", "(epoch", "1,234)", "12:00:00"]
+    assert two.split()[3:] == ["1.1", "follows", "12:00:00", "this", "one"]
+    assert "The journal is that of all replicas" in "".join(lines)
+
+
+def test_a_service_without_other_replicas_shows_none():
+    assert "eplica" not in drawn_as_text(make_status(1, 1))
+
+
+def drawn_as_text(picture: StatusSnapshot, away: str = "", width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width)
     console.print(render(picture, Rates(picture), away))
     return console.file.getvalue()
 
@@ -129,8 +154,12 @@ def drawn_as_text(picture: StatusSnapshot, away: str = "") -> str:
     ("change", "told"),
     [
         pytest.param({}, "No commits since the start.", id="nothing yet"),
-        pytest.param({"foundry": FoundryStatus("[b]No[/b] role")}, "[b]No[/b] role", id="paused"),
-        pytest.param({"is_draining": True}, "Shutting down", id="draining"),
+        pytest.param({"verdict": ServiceVerdict("ok")}, "OK\n", id="well"),
+        pytest.param(
+            {"verdict": ServiceVerdict("degraded", ("[b]No[/b] role",))},
+            "degraded\nri.1  master\n[b]No[/b] role\n",
+            id="degraded, and why",
+        ),
         pytest.param(
             {"stages": (StageStatus("[i]x", 1, 9, 10, 2, 0.0),)}, "2 crashed", id="a crash"
         ),
@@ -154,16 +183,69 @@ def test_what_stands_is_told_in_words(change, told):
     assert told in drawn_as_text(msgspec.structs.replace(make_status(1, 1), **change))
 
 
-@pytest.mark.parametrize(("waiting", "is_said"), [(1, False), (2, True)])
-def test_that_nothing_goes_is_not_said_of_exports_that_are_tried_apart(waiting, is_said):
-    """The message concerns exports that have not failed; isolated ones wait in any case."""
-    picture = msgspec.structs.replace(
-        make_status(1, 1),
-        foundry=FoundryStatus("Foundry answers 400."),
-        journal=JournalStatus(waiting, 0, 7.4, 0, None, 9, 9, 1, "Foundry answers 400."),
-    )
+MANY = 123_456_789_012
+RID = "ri.foundry.main.{}.01234567-89ab-cdef-0123-456789abcdef"
+REASON = f"Foundry answers 400 FileContentRefused (errorInstanceId {RID.rpartition('.')[2]})."
+NAMES = ("authenticate", "decode", "flatten", "journal", "upload")
+LARGE = StatusSnapshot(
+    at=format_timestamp(NOON),
+    version="1.2.3.dev4+g0123456",
+    started=format_timestamp(NOON - timedelta(days=1)),
+    dataset=RID.format("dataset"),
+    branch="a-long-branch-name/with/slashes",
+    is_draining=False,
+    verdict=ServiceVerdict("degraded", (f"Uploads are paused: {REASON}",)),
+    stages=tuple(StageStatus(name, MANY, 999_999, 1_000_000, 12_345, 1.0) for name in NAMES),
+    counts=StatusCounts(*[MANY] * 12),
+    rejects={"not a JSON object": MANY, "nested too deeply": MANY},
+    refusals={"TOKEN_EXPIRED": MANY, "INVALID_NDJSON": MANY},
+    journal=JournalStatus(
+        999_999, 2**41, MANY, 12_345, 2**45, 2**42, 1_000_000, 1_000, REASON, 2**50
+    ),
+    foundry=FoundryStatus(REASON),
+    commits=tuple(
+        RecentCommit(
+            format_timestamp(NOON), RID.format("transaction"), MANY, MANY, MANY, 9_999.9, "interval"
+        )
+        for _ in range(9)
+    ),
+    history=tuple(HistoryPoint(0, number, 1.0) for number in range(360)),
+    replicas=tuple(
+        Replica(
+            f"atlas-7d9f8b6c5d-x2x4{number} 0123456789abcdef",
+            f"1.2.{number}.dev4+g0123456",
+            NOON,
+            123_456 if number == 1 else None,
+            number == 2,
+        )
+        for number in range(4)
+    ),
+)
 
-    assert ("Uploads are paused" in drawn_as_text(picture)) is is_said
+
+def test_long_ids_large_numbers_and_several_replicas_fit_80_columns_and_none_is_cut():
+    lines = drawn_as_text(LARGE, "Atlas does not respond.", width=80).splitlines()
+    text = "\n".join(lines)
+
+    assert max(map(len, lines)) <= 80
+    assert "…" not in text
+    (first, *_) = [line.split() for line in lines if line.startswith("12:00:00")]
+    assert first == [
+        *("12:00:00", "123.5", "G", "123.5", "G", "9,999.9", "s", "interval"),
+        RID.rpartition(".")[2],
+    ]
+    assert "leads (epoch 123,456) 12:00:00" in text
+    rows = [line for line in lines if line.split()[:1] and line.split()[0] in NAMES]
+    assert len(rows) == len(NAMES), "a row is one line"
+    assert all(line.rstrip().endswith("12,345 crashed") for line in rows)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(0, "0"), (999_999, "999,999"), (10**6, "1.0 M"), (MANY, "123.5 G"), (10**13, "10.0 T")],
+)
+def test_a_large_number_is_told_with_a_unit(number, told):
+    assert format_count(number) == told
 
 
 def test_who_is_away_is_said_above_what_was_heard_last():

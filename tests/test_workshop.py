@@ -20,7 +20,7 @@ def clone(tmp_path):
     """An almost empty clone without known false alarms."""
     for name in ("justfile", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
-    for folder in ("atlas", "config", "tests", ".ci"):
+    for folder in ("atlas", "config", "tests", ".ci", ".github"):
         (tmp_path / folder).mkdir()
     assert just(tmp_path, "false-alarms").returncode == 0
     return tmp_path

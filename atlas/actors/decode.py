@@ -3,6 +3,8 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+import msgspec
+
 from atlas.core import ndjson
 from atlas.core.events import ClientStuck, EventSink
 from atlas.core.messages import DecodedExport, RawExport, StreamPart
@@ -34,11 +36,12 @@ class Decode:
             decoded = await self.compute(
                 len(export.body), ndjson.decode, export, self.bytes_max, self.lines_max
             )
-        self.detect_stuck_client(decoded)
+        if self.detect_stuck_client(decoded):
+            return msgspec.structs.replace(decoded, is_stuck=True)
         return decoded
 
-    def detect_stuck_client(self, decoded: DecodedExport) -> None:
-        """Report a device that keeps sending the same export.
+    def detect_stuck_client(self, decoded: DecodedExport) -> bool:
+        """Return True for a device that keeps sending the same export, and report it.
 
         It does not receive our response, or does not understand it.
         """
@@ -50,3 +53,4 @@ class Decode:
             self.recent.popitem(last=False)
         if times % STUCK_TIMES == 0:
             self.emit(ClientStuck(head.correlation_id, head.user.sub, times))
+        return times >= STUCK_TIMES

@@ -8,7 +8,9 @@ from atlas.core import identifiers, ndjson, rows
 from atlas.core.errors import NotNdjson
 from atlas.core.events import EventSink, LinesRejected
 from atlas.core.messages import CompressedRows, DecodedExport, FlattenedExport, Reject
+from atlas.core.phones import NO_SUMMARY, merge_summaries
 from atlas.core.ports import Clock, CpuExecutor
+from atlas.core.summaries import SummaryBuilder, find_horizon
 
 CHUNK_BYTES = 240 * 1024  # sent to a worker at once, so that no large block of memory is needed
 STEP_LINES = 250  # take about 1 ms; with half as many, the packed file would be 8 % larger
@@ -27,6 +29,7 @@ class Flatten:
     pack: Pack
     clock: Clock
     emit: EventSink
+    form: rows.RowForm = rows.DEFAULT_FORM
 
     async def handle(self, export: DecodedExport, /) -> FlattenedExport:
         head, accepted_at = export.head, self.clock()
@@ -34,24 +37,32 @@ class Flatten:
         header = rows.Header(head.user.sub, head.device, ingested_at, head.timestamp or ingested_at)
         packed, first = list[CompressedRows](), export.first
         for chunk in ndjson.split_blocks(export.text, CHUNK_BYTES):
-            packed.append(await self.compute(len(chunk), tabulate, chunk, header, first, self.pack))
+            work = chunk, header, first, self.pack, self.form
+            packed.append(await self.compute(len(chunk), tabulate, *work))
             first += chunk.count(b"\n")
         table = join_packed(packed)
         if not table.ingested:
             self.emit(LinesRejected(head.correlation_id, table.reasons))
             raise NotNdjson(table.rejects)
-        return FlattenedExport(export.id, head, accepted_at, table)
+        return FlattenedExport(export.id, head, accepted_at, table, export.is_stuck)
 
 
 def tabulate(
-    text: bytes, header: rows.Header, first: int, pack: Pack
+    text: bytes,
+    header: rows.Header,
+    first: int,
+    pack: Pack,
+    form: rows.RowForm = rows.DEFAULT_FORM,
 ) -> Generator[None, None, CompressedRows]:
     """Turn text into packed rows, a few lines per step. `first`: the number of its first line."""
     lines, packed = ndjson.split_lines(text, first), list[CompressedRows]()
+    summary = SummaryBuilder(find_horizon(header.ingested_at))
     for index in range(0, len(lines), STEP_LINES):
         if index:
             yield
-        table = rows.flatten(lines[index : index + STEP_LINES], header, first + index)
+        step = lines[index : index + STEP_LINES]
+        is_last = index + STEP_LINES >= len(lines)
+        table = rows.flatten(step, header, first + index, form=form, summary=summary)
         packed.append(
             CompressedRows(
                 pack(table.ndjson) if table.ndjson else b"",
@@ -60,6 +71,7 @@ def tabulate(
                 table.rejected,
                 table.rejects,
                 table.reasons,
+                summary.build() if is_last else NO_SUMMARY,
             )
         )
     return join_packed(packed)
@@ -81,4 +93,5 @@ def join_packed(packed: Sequence[CompressedRows]) -> CompressedRows:
         sum(each.rejected for each in packed),
         tuple(rejects),
         dict(reasons),
+        merge_summaries(each.summary for each in packed),
     )

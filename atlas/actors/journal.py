@@ -58,6 +58,8 @@ class Journal:
     def acknowledge(
         self, receipt: Receipt, completion: Completion[Receipt]
     ) -> Acknowledgement[Receipt]:
-        if receipt.status != "accepted":
+        if receipt.status == "accepted":
+            completion.is_acknowledged = True
+        else:
             completion.resolve(receipt)
         return Acknowledgement(receipt, completion)

@@ -39,8 +39,10 @@ class Quarantine:
     bypassed: set[str] = field(default_factory=set)
 
     async def load(self) -> None:
-        """Load the ids of exports that were stored before this start."""
-        self.known.update(await self.dead_letters.list_original_ids())
+        """Load the ids of the stored exports. Other replicas may have added and deleted some."""
+        known = set(await self.dead_letters.list_original_ids())
+        self.known.intersection_update(known)
+        self.known.update(known)
 
     def contains(self, export: StageInput) -> bool:
         """True if an identical export is stored and is not being replayed."""

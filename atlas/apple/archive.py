@@ -14,12 +14,22 @@ from dataclasses import dataclass
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import IO
+from types import TracebackType
+from typing import Protocol, Self
+from unicodedata import normalize
 
 from atlas.apple.errors import Unreadable
+from atlas.apple.zip_members import (
+    RATIO_MAX,
+    SWELLS,
+    decode_name,
+    estimate_size,
+    has_uncertain_size,
+    open_unsized,
+)
 
 CHUNK_BYTES = 64 * 1024  # damage in a zip loses at most one chunk
-RATIO_MAX, SMALL_BYTES = 200, 1024 * 1024  # files up to SMALL_BYTES may have any ratio
+SMALL_BYTES = 1024 * 1024  # files up to this may have any ratio
 # other methods can require gigabytes of memory
 SUPPORTED_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1 | 0x20 | 0x40  # or patched data, which phones do not write either
@@ -33,13 +43,29 @@ COPY = "copy it from the phone again"
 DAMAGE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError)
 
 
+class ReadableFile(Protocol):
+    """An open file, of which no more is used than this."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> bool | None: ...
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ExportFile:
     """A file of an export. If `fault` is not empty, it says why the file must not be read."""
 
     name: str
     size: int
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], ReadableFile]
     fault: str = ""
 
     def chunks(self) -> Iterator[bytes]:
@@ -71,7 +97,7 @@ def open_export(path: Path) -> Iterator[HealthExport]:
         yield find_export(list_files(path))
     elif is_zip(path):
         with open_zip(path) as archive:
-            yield find_export(list_members(archive, path.stat().st_size))
+            yield find_export(list_members(archive, path))
     else:
         xml = ExportFile(path.name, path.stat().st_size, partial(FileIO, path))
         yield HealthExport(xml, (), (), Counter())
@@ -117,7 +143,7 @@ def list_files(folder: Path) -> Iterator[ExportFile]:
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and not path.is_symlink() and not MACOS_EXTRAS.search(name):
-            yield ExportFile(name, path.stat().st_size, partial(FileIO, path))
+            yield ExportFile(normalize("NFC", name), path.stat().st_size, partial(FileIO, path))
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
@@ -127,16 +153,21 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         raise Unreadable(f"The zip {path} is truncated or damaged: {COPY}.") from error
 
 
-def list_members(archive: zipfile.ZipFile, size: int) -> Iterator[ExportFile]:
+def list_members(archive: zipfile.ZipFile, path: Path) -> Iterator[ExportFile]:
+    size = path.stat().st_size
     infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
     if sum(info.compress_size for info in infos) > size:
         raise Unreadable("Files in the zip overlap, as in a zip bomb: refused.")
     for info in infos:
-        name = info.orig_filename.replace("\\", "/")
-        if not MACOS_EXTRAS.search(name):
-            yield ExportFile(
-                name, info.file_size, partial(archive.open, info), find_member_fault(name, info)
-            )
+        name = decode_name(info)
+        if MACOS_EXTRAS.search(name):
+            continue
+        fault = find_member_fault(name, info)
+        if has_uncertain_size(info, size):
+            open_member: Callable[[], ReadableFile] = partial(open_unsized, archive, info, path)
+            yield ExportFile(name, estimate_size(info), open_member, fault)
+        else:
+            yield ExportFile(name, info.file_size, partial(archive.open, info), fault)
 
 
 def find_member_fault(name: str, info: zipfile.ZipInfo) -> str:
@@ -147,5 +178,5 @@ def find_member_fault(name: str, info: zipfile.ZipInfo) -> str:
     if info.compress_type not in SUPPORTED_METHODS:
         return "is compressed in a way that phones do not use"
     if info.file_size > max(SMALL_BYTES, RATIO_MAX * info.compress_size):
-        return f"would swell to more than {RATIO_MAX} times its size, as a bomb does"
+        return SWELLS
     return ""

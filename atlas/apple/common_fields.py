@@ -1,20 +1,19 @@
 """Builds the fields that all samples share: source, device, dates, metadata."""
 
 from functools import lru_cache
-from math import isfinite
 from typing import Any, NamedTuple
 
 from msgspec import Raw
 
-from atlas.apple.dates import to_utc
-from atlas.apple.devices import NO_DEVICE, parse_device
-from atlas.apple.identity import SEPARATOR, make_uuid
-from atlas.apple.samples import Number
+from atlas.apple.context import DATES, ConversionContext
+from atlas.apple.dates import Z_POSITION, to_utc
+from atlas.apple.devices import NO_DEVICE, PRINTED, parse_device
+from atlas.apple.identity import SEPARATOR
+from atlas.apple.numerals import parse_number
 from atlas.apple.vocabulary import FLAGS
 from atlas.apple.xml_reader import Element, unescape_name
 
 WAS_USER_ENTERED = "HKWasUserEntered"
-DIGITS_MAX = 15  # a double keeps these exactly
 NUMBER_MAX = len("-2.2250738585072014e-308")  # the longest double
 
 # The attributes of iOS 9 and later. Those of iOS 8 may also be metadata.
@@ -43,37 +42,51 @@ def find_origin(source: str | None, version: str | None, device_text: str | None
 
 
 def build_common_fields(
-    element: Element, sample_type: str, unit: str = "", value: str = ""
+    context: ConversionContext,
+    element: Element,
+    sample_type: str,
+    printed: tuple[str, str],
 ) -> dict[str, Any]:
-    """Build the shared fields. `unit` and `value` only go into the uuid."""
-    get = element.attributes.get
+    """Build the shared fields. `printed` are unit and value, for version 1 of the identity."""
+    attributes = element.attributes
+    get = attributes.get
     source = get("sourceName")
     if source is None:
         source = get("source")  # iOS 8
-    origin = find_origin(source, get("sourceVersion"), get("device"))
+    device = get("device")
+    if device and device.startswith(PRINTED):  # the pointer differs, even within an export
+        device = device[device.find(",") :]
+    origin = find_origin(source, get("sourceVersion"), device)
     start, end = to_utc(get("startDate", "")), to_utc(get("endDate", ""))
-    metadata = read_metadata(element)
-    return {
+    if start[Z_POSITION:] != "Z" or end[Z_POSITION:] != "Z":
+        context.unread[DATES] += (start[Z_POSITION:] != "Z") + (end[Z_POSITION:] != "Z")
+    metadata = None
+    if element.children or not KNOWN.issuperset(attributes):
+        metadata = read_metadata(element)
+    fields: dict[str, Any] = {
         "sample_type": sample_type,
-        "uuid": make_uuid(sample_type, origin.identity, start, end, unit, value),
+        "uuid": context.identity.identify(
+            attributes, (sample_type, origin.identity), (start, end), metadata, printed
+        ),
         "start_date": start,
         "end_date": end,
         "source_name": origin.source,
         "source_version": origin.version,
         "device": origin.device,
-        "metadata": metadata,
-        "user_provided_flag": metadata.get(WAS_USER_ENTERED) if metadata else None,
     }
+    if metadata:
+        fields["metadata"] = metadata
+        fields["user_provided_flag"] = metadata.get(WAS_USER_ENTERED)
+    return fields
 
 
 def read_metadata(element: Element) -> dict[str, object] | None:
     """Read the metadata from the attributes (iOS 8) and the children. None if there is none."""
     metadata = {}
-    if not KNOWN.issuperset(element.attributes):
-        for name, text in element.attributes.items():
-            if name not in KNOWN:
-                key = unescape_name(name)
-                metadata[key] = parse_any_metadata_value(key, text)
+    for name, text in element.attributes.items():
+        if name not in KNOWN:
+            key = unescape_name(name)
+            metadata[key] = parse_any_metadata_value(key, text)
     for child in element.children:
         if child.name == "MetadataEntry":
             key = child.attributes.get("key", "")
@@ -93,14 +106,3 @@ def parse_short_metadata_value(key: str, text: str) -> object:
         return text == "1"
     value = parse_number(text)
     return value if value is not None and str(value) == text else text
-
-
-def parse_number(text: str) -> Number | None:
-    """Parse a finite number, else None. 60.0 becomes 60, as Swift writes it."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    if not isfinite(value) or "_" in text:  # Python allows underscores
-        return None
-    return int(value) if value.is_integer() and abs(value) < 10**DIGITS_MAX else value

@@ -29,15 +29,16 @@ class AppleDevice(NamedTuple):
     identity: str
 
 
+PRINTED = "<<HKDevice:"
 NO_DEVICE = AppleDevice(None, "")
 
 
 def parse_device(text: str) -> AppleDevice:
-    """Parse a device. Text in another format becomes the name of the device."""
+    """Parse a device, with or without its pointer. Other text becomes the name of the device."""
     pointer, *parts = FIELD.split(text.removesuffix(">"))
     pairs = zip(parts[::2], parts[1::2], strict=True)
     fields = {NAMES[name]: value for name, value in pairs if NAMES[name]}
-    if not pointer.startswith("<<HKDevice:"):
+    if pointer and not pointer.startswith(PRINTED):
         fields["name"] = text
     if not fields:
         return NO_DEVICE

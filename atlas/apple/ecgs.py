@@ -9,23 +9,25 @@
     Device,"Watch7,12"
     Sample Rate,512 hertz
 
-Names and decimal separators depend on the phone's language; the order of the lines does not.
-Everything before the recorded date identifies the person and is dropped. A voltage that cannot be
-parsed makes the whole file invalid, because leaving it out would shift the time axis.
+Names, units, digits and decimal marks depend on the phone's language; the order of the lines does
+not. Everything before the recorded date identifies the person and is dropped. A voltage that cannot
+be parsed makes the whole file invalid, because leaving it out would shift the time axis. A sampling
+rate that cannot be parsed is counted, and leaves the sample without its end.
 """
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from io import StringIO
 
 import msgspec
 from msgspec import Raw
 
-from atlas.apple.common_fields import parse_number
+from atlas.apple.context import RATES, UNITS, ConversionContext
 from atlas.apple.dates import to_utc
 from atlas.apple.errors import Unreadable
-from atlas.apple.identity import make_uuid
+from atlas.apple.numerals import is_number, parse_numbers, parse_quantity
 from atlas.apple.samples import Electrocardiogram, Number
 from atlas.core import identifiers
 
@@ -34,37 +36,35 @@ BYTES_MAX = 2 * 1024 * 1024  # of a file; the voltages of 30 seconds have 120 KB
 # The first year of such recordings. Nobody born since then may make one, so no later date is a
 # date of birth.
 FIRST_YEAR = "2018"
-HEADER_FIELDS = 7  # after the recorded date
+HEADER = ("recorded", "classification", "symptoms", "version", "device", "rate", "lead", "unit")
+HERTZ = (10, 10_000)  # Apple's is 512; nothing outside is the rate of an electrocardiogram
+MICROVOLTS = {"", "µv", "μv", "uv", "mcv", "мкв", "微伏", "마이크로볼트"}
+NO_DATE = "has no date of an electrocardiogram that can be read"
 HARDWARE = re.compile(r"[A-Za-z]+\d+,\d+")
 NOT_AN_ECG = "is not an electrocardiogram from Apple Health"
 
 
-def parse_electrocardiogram(chunks: Iterable[bytes]) -> Electrocardiogram:
+def parse_electrocardiogram(
+    chunks: Iterable[bytes], context: ConversionContext
+) -> Electrocardiogram:
     """Raises Unreadable."""
     header: list[str] = []
-    voltages: list[Number] = []
+    texts: list[str] = []
     try:
-        for row in csv.reader(read_text(chunks).splitlines()):
-            voltage = parse_voltage(",".join(row))
-            if voltage is not None:
-                voltages.append(voltage)
-            elif any(row) and voltages:
+        for row in csv.reader(StringIO(read_text(chunks), newline="")):
+            text = ",".join(row)
+            if is_number(text):
+                texts.append(text)
+            elif any(row) and texts:
                 raise Unreadable(NOT_AN_ECG)
             elif row:
                 header.append(",".join(row[1:]))
     except csv.Error as error:
         raise Unreadable(NOT_AN_ECG) from error
+    voltages = parse_numbers(texts)
     if not voltages:
         raise Unreadable(NOT_AN_ECG)
-    return build_electrocardiogram(drop_personal_header(header), voltages)
-
-
-def parse_voltage(text: str) -> Number | None:
-    """Parse a number of any language. If it has comma and point, the first groups thousands."""
-    digits = "".join(text.split()).replace("\N{MINUS SIGN}", "-")
-    if "," in digits and "." in digits:
-        digits = digits.replace(min(",.", key=digits.rfind), "")
-    return parse_number(digits.replace(",", "."))
+    return build_electrocardiogram(drop_personal_header(header), voltages, context)
 
 
 def read_text(chunks: Iterable[bytes]) -> str:
@@ -76,48 +76,53 @@ def read_text(chunks: Iterable[bytes]) -> str:
     return content.decode("utf-8-sig", "replace")
 
 
-def drop_personal_header(header: Sequence[str]) -> list[str]:
+def drop_personal_header(header: Sequence[str]) -> dict[str, str]:
     """Return the header from the recorded date on: the last value that is a date.
 
     Raises Unreadable.
     """
     moments = [index for index, value in enumerate(header) if FIRST_YEAR < to_utc(value) != value]
     if not moments:
-        raise Unreadable(NOT_AN_ECG)
-    padded = [*header[moments[-1] :], *[""] * HEADER_FIELDS]
-    return padded[: HEADER_FIELDS + 1]
+        raise Unreadable(NO_DATE if len(header) >= len(HEADER) else NOT_AN_ECG)
+    padded = [*header[moments[-1] :], *[""] * len(HEADER)]
+    return dict(zip(HEADER, padded, strict=False))
 
 
-def build_electrocardiogram(header: Sequence[str], voltages: list[Number]) -> Electrocardiogram:
-    recorded, classified, symptoms, version, device, rate, lead, unit = header
-    start, hertz = to_utc(recorded), parse_number(rate.partition(" ")[0].replace(",", "."))
-    end = add_seconds(start, len(voltages) / hertz) if hertz else start
-    metadata = {"classification": classified, "symptoms": symptoms, "lead": lead}
+def build_electrocardiogram(
+    header: Mapping[str, str], voltages: list[Number], context: ConversionContext
+) -> Electrocardiogram:
+    start = to_utc(header["recorded"])
+    hertz = parse_quantity(header["rate"], *HERTZ)
+    context.unread[RATES] += hertz is None
+    count = len(voltages)
+    names = ("classification", "symptoms", "lead")
     return Electrocardiogram(
         sample_type=TYPE,
         sample_class="HKElectrocardiogram",
         data_type="electrocardiogram",
-        uuid=make_uuid(TYPE, version, device, start, end),
+        uuid=context.identity.identify_electrocardiogram(TYPE, header, start, count),
         start_date=start,
-        end_date=end,
-        source_version=version or None,
-        device=encode_device(device) if device else None,
-        metadata={name: text for name, text in metadata.items() if text},
-        value_text=classified or None,
+        end_date=add_seconds(start, count / hertz) if hertz else start,
+        source_version=header["version"] or None,
+        device=encode_device(header["device"]) if header["device"] else None,
+        metadata={name: header[name] for name in names if header[name]},
+        value_text=header["classification"] or None,
         sampling_frequency_hertz=hertz,
-        unit=unit or "µV",
+        unit=read_unit(header["unit"], context),
         voltages=voltages,
     )
 
 
+def read_unit(text: str, context: ConversionContext) -> str:
+    """Return microvolts in Apple's spelling. Another unit stays as it is, and is counted."""
+    if text.strip().casefold() in MICROVOLTS:
+        return "µV"
+    context.unread[UNITS] += 1
+    return text
+
+
 def add_seconds(start: str, seconds: float) -> str:
-    """Raises Unreadable."""
-    try:
-        return identifiers.format_timestamp(
-            datetime.fromisoformat(start) + timedelta(seconds=seconds)
-        )
-    except OverflowError as error:
-        raise Unreadable(NOT_AN_ECG) from error
+    return identifiers.format_timestamp(datetime.fromisoformat(start) + timedelta(seconds=seconds))
 
 
 def encode_device(device: str) -> Raw:

@@ -4,16 +4,18 @@ A point takes 180 bytes of JSON, and half a day has 43,000 points. A long route 
 lines, because the service accepts at most 8 MiB a line.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from xml.parsers import expat
 
-from atlas.apple.common_fields import parse_number
-from atlas.apple.dates import to_utc
+from atlas.apple.context import DATES, POSITIONS
+from atlas.apple.dates import Z_POSITION, to_utc
 from atlas.apple.errors import Unreadable
 from atlas.apple.identity import make_uuid
-from atlas.apple.samples import Route
+from atlas.apple.numerals import parse_any_number
+from atlas.apple.samples import Number, Route
 
 TYPE = "HKWorkoutRouteTypeIdentifier"
 POINTS_MAX = 20_000
@@ -30,9 +32,11 @@ NAMES = {
 }
 
 
-def parse_routes(chunks: Iterable[bytes], file: str) -> Iterator[Route]:
+def parse_routes(
+    chunks: Iterable[bytes], file: str, unread: Counter[str] | None = None
+) -> Iterator[Route]:
     """Yield the route, in pieces of at most POINTS_MAX points. Raises Unreadable."""
-    track = TrackParser()
+    track = TrackParser(Counter() if unread is None else unread)
     for chunk in chunks:
         track.feed(chunk)
         while len(track.points) > POINTS_MAX:
@@ -46,8 +50,9 @@ def parse_routes(chunks: Iterable[bytes], file: str) -> Iterator[Route]:
 
 @dataclass(slots=True)
 class TrackParser:
-    """Parses GPX, and collects the track points."""
+    """Parses GPX, and collects the track points. It counts the texts that it cannot read."""
 
+    unread: Counter[str] = field(default_factory=Counter)
     points: list[dict[str, object]] = field(default_factory=list)
     current: dict[str, object] = field(default_factory=dict)
     text: str = ""
@@ -69,8 +74,8 @@ class TrackParser:
         self.text = ""
         if name == "trkpt":
             self.current = {
-                "latitude": parse_number(attributes.get("lat", "")),
-                "longitude": parse_number(attributes.get("lon", "")),
+                "latitude": self.read_number(attributes.get("lat", "")),
+                "longitude": self.read_number(attributes.get("lon", "")),
             }
 
     def add_characters(self, text: str) -> None:
@@ -81,9 +86,15 @@ class TrackParser:
         if name == "trkpt":
             self.points.append(self.current)
         elif name == "time":
-            self.current["timestamp"] = to_utc(self.text.strip())
+            self.current["timestamp"] = moment = to_utc(self.text.strip())
+            self.unread[DATES] += moment[Z_POSITION:] != "Z"
         elif name in NAMES:
-            self.current[NAMES[name]] = parse_number(self.text)
+            self.current[NAMES[name]] = self.read_number(self.text)
+
+    def read_number(self, text: str) -> Number | None:
+        value = parse_any_number(text)
+        self.unread[POSITIONS] += value is None
+        return value
 
 
 def reject_doctype(*_doctype: object) -> None:
@@ -91,7 +102,10 @@ def reject_doctype(*_doctype: object) -> None:
 
 
 def build_route(points: list[dict[str, object]], file: str) -> Route:
-    """Build a sample. Its uuid depends on its first position: routes may share their times."""
+    """Build a sample. Its uuid depends on its first position: routes may share their times.
+
+    It is the same in all versions of the identity, because positions have no unit.
+    """
     first, start, end = points[0], read_timestamp(points[0]), read_timestamp(points[-1])
     position = (str(first.get("latitude")), str(first.get("longitude")))
     return Route(

@@ -81,8 +81,14 @@ class Route(Sample, kw_only=True, gc=False):
     route_file: str
 
 
+class SampleDeletion(Struct, gc=False):
+    """The line that the app sends for a deleted sample."""
+
+    uuid: str
+
+
 encoder = msgspec.json.Encoder()
 
 
-def encode_line(sample: Sample) -> bytes:
+def encode_line(sample: Sample | SampleDeletion) -> bytes:
     return encoder.encode(sample) + b"\n"

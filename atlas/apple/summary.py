@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from atlas.apple.samples import Sample
+from atlas.apple.samples import Sample, SampleDeletion
 
 
 class TypeSummary(Struct):
@@ -22,10 +22,12 @@ class TypeSummary(Struct):
         self.count += 1
 
 
-def summarize(samples: Iterable[Sample]) -> list[TypeSummary]:
-    """Count the samples of each type, the most frequent type first."""
+def summarize(samples: Iterable[Sample | SampleDeletion]) -> list[TypeSummary]:
+    """Count the samples of each type, the most frequent type first. Deletions are not counted."""
     summaries: dict[str, TypeSummary] = {}
     for sample in samples:
+        if isinstance(sample, SampleDeletion):
+            continue
         summary = summaries.get(sample.sample_type)
         if summary is None:
             summary = summaries[sample.sample_type] = TypeSummary(sample.sample_type)

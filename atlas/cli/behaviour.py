@@ -28,15 +28,15 @@ RefuseOption = Annotated[
 ]
 
 
-def parse_behaviour(options: Iterable[str] | None) -> Behaviour:
+def parse_behaviour(options: Iterable[str] | None, option_name: str = OPTION) -> Behaviour:
     """Parse options NAME=VALUE; the last one for a mode wins. Raises typer.BadParameter."""
     modes = {}
     for option in options or ():
         name, separator, value = option.partition("=")
         if not separator:
-            raise typer.BadParameter(f"{option!r} is not NAME=VALUE.", param_hint=OPTION)
+            raise typer.BadParameter(f"{option!r} is not NAME=VALUE.", param_hint=option_name)
         modes[name] = value
     try:
         return Behaviour().change(modes, strict=False)
     except InvalidMode as error:
-        raise typer.BadParameter(str(error), param_hint=OPTION) from error
+        raise typer.BadParameter(str(error), param_hint=option_name) from error

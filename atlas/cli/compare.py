@@ -29,10 +29,10 @@ NewArgument = Annotated[
 
 
 def compare(old: OldArgument, new: NewArgument, json: JsonOption = False) -> None:
-    """Compare the rows of the old service with those of Atlas, and explain the differences.
+    """Compare the rows of the old service with those of Atlas.
 
-    Exits with 1 if a difference is unexplained, and with 2 if a file cannot be read. It prints
-    positions, and no values.
+    Explains the differences, and prints positions, but no values. Exits with 1 if a difference
+    is unexplained, and with 2 if a file cannot be read.
 
     Example: atlas compare old.ndjson new.ndjson
     """

@@ -15,20 +15,29 @@ from rich.text import Text
 from atlas import service
 from atlas.cli.configuration import ConfigOption, JsonOption, load_settings
 from atlas.cli.operator_client import OperatorRequest, OperatorUnreachable, resolve_journal
+from atlas.cli.progress_meter import show_activity
+from atlas.cli.render import VERDICT_STYLES
+from atlas.cli.schema import SchemaFormat, render_schema
 from atlas.core.diagnosis import CheckResult, Diagnosis, DiagnosisRequest
-from atlas.core.errors import CommandError, ConfigurationError, FoundryError, JournalLocked
+from atlas.core.errors import CommandError, FoundryError, JournalLocked
 from atlas.core.identifiers import format_timestamp
 from atlas.core.messages import RemovalResult
-from atlas.settings import Settings
+from atlas.core.verdict import describe
+from atlas.settings import Settings, require_foundry
 
 T = TypeVar("T")
 
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "unknown": "yellow"}
 INDENT = " " * 29
+FORMAT_NAMES = {"ndjson": "NDJSON", "parquet": "Parquet"}
 
 TokenOption = Annotated[
     str | None,
     typer.Option(metavar="TOKEN", envvar="ATLAS_TOKEN", help="A phone's token, to be checked."),
+]
+ProofOption = Annotated[
+    str | None,
+    typer.Option(metavar="PROOF", help="The DPoP proof that was sent with the token."),
 ]
 UrlOption = Annotated[
     str | None,
@@ -44,32 +53,49 @@ RemoveOption = Annotated[
 ]
 FixOption = Annotated[
     bool,
-    typer.Option("--fix-schema", help="Apply the schema of 21 columns, for Parquet, instead."),
+    typer.Option("--fix-schema", help="Give the dataset the schema of the rows instead."),
 ]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+ReplaceOption = Annotated[
+    bool,
+    typer.Option("--replace-schema", help="The same, also if the dataset has another schema."),
+]
+YesOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--yes/--dry-run", help="Do not ask for confirmation; or only print what would be done."
+    ),
+]
 
 
-def diagnose(
+def diagnose(  # noqa: PLR0913, PLR0917 - one parameter for each option
     token: TokenOption = None,
+    proof: ProofOption = None,
     url: UrlOption = None,
     json: JsonOption = False,
     report: ReportOption = None,
     remove_old_json: RemoveOption = False,
     fix_schema: FixOption = False,
-    yes: YesOption = False,
+    replace_schema: ReplaceOption = False,
+    yes: YesOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Check the whole flow, and report problems and remedies.
 
     Exits with 0 if no step fails, else with 10 plus the number of the first failed step. It writes
-    no rows. Example: atlas diagnose --token TOKEN --url https://atlas.example.com
+    no rows.
+
+    Example: atlas diagnose --token TOKEN --url https://atlas.example.com
     """
     settings = resolve_journal(load_settings(config, os.environ))
-    if remove_old_json or fix_schema:
-        remedy = remove_old_files if remove_old_json else apply_schema
-        typer.echo(remedy(settings, is_confirmed=yes))
+    if remove_old_json:
+        typer.echo(remove_old_files(settings, is_confirmed=yes))
         return
-    result = run_diagnosis(settings, DiagnosisRequest(strip_bearer(token), url or None))
+    if fix_schema or replace_schema:
+        typer.echo(apply_schema(settings, may_replace=replace_schema, is_confirmed=yes))
+        return
+    request = DiagnosisRequest(strip_scheme(token), url or None, proof or None)
+    with show_activity("Checking the whole flow"):
+        result = run_diagnosis(settings, request)
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(render_markdown(result), encoding="utf-8")
@@ -80,10 +106,10 @@ def diagnose(
     raise typer.Exit(result.exit_code)
 
 
-def strip_bearer(token: str | None) -> str | None:
-    """Return the token without "Bearer" in front of it, or None if it is empty."""
-    text = "" if token is None else token.strip().removeprefix("Bearer ").strip()
-    return text or None
+def strip_scheme(token: str | None) -> str | None:
+    """Return the token without "Bearer" or "DPoP" in front of it, or None if it is empty."""
+    text = "" if token is None else token.strip()
+    return text.removeprefix("Bearer ").removeprefix("DPoP ").strip() or None
 
 
 def ask_owner(settings: Settings, path: str, body: Mapping[str, str], kind: type[T]) -> T | None:
@@ -93,7 +119,7 @@ def ask_owner(settings: Settings, path: str, body: Mapping[str, str], kind: type
     CommandError if the owner rejects the request.
     """
     lock = service.find_lock_owner(settings)
-    if lock is None and settings.journal.path is None:
+    if lock is None and settings.journal.url == "memory:":
         lock = JournalLocked("memory", "", settings.operator.listen)
     if lock is None:
         return None
@@ -115,12 +141,14 @@ def run_diagnosis(settings: Settings, request: DiagnosisRequest) -> Diagnosis:
     return anyio.run(partial(service.diagnose_offline, settings, request, is_locked=is_locked))
 
 
-def remove_old_files(settings: Settings, *, is_confirmed: bool) -> str:
+def remove_old_files(settings: Settings, *, is_confirmed: bool | None) -> str:
     """Remove the old service's files in one transaction, and return the outcome as a sentence."""
     try:
         paths = anyio.run(service.list_legacy_files, settings)
         if not paths:
             return "There are no .json files under healthkit/raw."
+        if is_confirmed is False:
+            return f"{len(paths):,} .json files under healthkit/raw would be removed."
         question = f"Remove {len(paths):,} .json files under healthkit/raw from the dataset?"
         confirm(question, is_confirmed)
         result = ask_owner(settings, "/diagnose/remove-old-json", {}, RemovalResult)
@@ -133,27 +161,45 @@ def remove_old_files(settings: Settings, *, is_confirmed: bool) -> str:
     return f"{removed.files:,} files removed, in {transaction}."
 
 
-def apply_schema(settings: Settings, *, is_confirmed: bool) -> str:
+def apply_schema(settings: Settings, *, may_replace: bool, is_confirmed: bool | None) -> str:
     """Apply the schema, and return the outcome as a sentence."""
-    if settings.foundry.file_format != "parquet":
-        raise ConfigurationError(
-            "ATLAS_FILE_FORMAT is not parquet: a schema would break NDJSON files; see step 11."
-        )
-    confirm("Apply the schema of 21 columns, for Parquet, to the dataset?", is_confirmed)
+    require_foundry(settings)
+    format, columns = settings.foundry.file_format, settings.export.columns
+    schema = f"the schema of {columns} columns, for {FORMAT_NAMES[format]}"
     try:
-        anyio.run(service.fix_schema, settings)
+        with show_activity("Looking at the schema"):
+            found = anyio.run(service.compare_schema, settings)
+        if found.has_schema and not found.difference:
+            return f"The dataset already has {schema}."
+        if found.has_schema and not may_replace:
+            raise CommandError(
+                f"The dataset has another schema: {found.difference}. To replace it: "
+                "atlas diagnose --replace-schema"
+            )
+        replaced = f", in place of another one: {found.difference}" if found.has_schema else ""
+        if is_confirmed is False:
+            return f"The dataset would get {schema}{replaced}."
+        confirm(f"Give the dataset {schema}{replaced}?", is_confirmed)
+        with show_activity("Putting the schema"):
+            anyio.run(service.put_schema, settings, found)
     except FoundryError as error:
-        raise CommandError(str(error)) from error
-    return "The dataset has the schema of 21 columns."
+        if format == "parquet":
+            raise CommandError(str(error)) from error
+        typer.echo(render_schema(SchemaFormat.FOUNDRY, columns))
+        raise CommandError(
+            f"{error} To set the schema by hand, paste the JSON above in Foundry: the dataset, "
+            "Details, Schema, Edit."
+        ) from error
+    return f"The dataset has {schema}."
 
 
-def confirm(question: str, is_confirmed: bool) -> None:
+def confirm(question: str, is_confirmed: bool | None) -> None:
     if not is_confirmed:
         typer.confirm(question, abort=True, err=True)
 
 
 def print_diagnosis(result: Diagnosis, console: Console) -> None:
-    """Print the steps, each with its evidence and remedy, then the summary sections."""
+    """Print the steps, each with its evidence and remedy, the sections, and the verdict."""
     for step in result.steps:
         line = Text(f"{step.number:>2}  {step.name:<14}  ")
         line.append(f"{step.verdict:<7}", STYLES[step.verdict])
@@ -166,11 +212,13 @@ def print_diagnosis(result: Diagnosis, console: Console) -> None:
         console.print(Text(f"\n{section.heading}", "bold"))
         for name, value in section.facts:
             console.print(Text(f"  {name}: {value}"))
+    console.print(Text(f"\n{describe(result.verdict)}", VERDICT_STYLES[result.verdict.state]))
 
 
 def render_markdown(result: Diagnosis) -> str:
     """Render a report in Markdown."""
-    lines = [f"# Atlas {result.version}, {format_timestamp(result.at)}", "", "| | step | | |"]
+    lines = [f"# Atlas {result.version}, {format_timestamp(result.at)}", ""]
+    lines += [escape_markdown(describe(result.verdict)), "", "| | step | | |"]
     lines += ["|---|---|---|---|"]
     lines += [
         f"| {step.number} | {step.name} | {step.verdict} | {escape_markdown(step.reason)} |"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 HOST = "127.0.0.1"
+PORT = 8080
 STATE = Path("var/local")
 JOURNAL = "journal.db"
 CLIENT = ("local", "local-secret")

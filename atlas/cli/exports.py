@@ -1,27 +1,24 @@
 """`atlas exports`: shows, replays and discards exports in the journal."""
 
-from typing import Annotated
-from urllib.parse import quote
+from typing import Annotated, get_args
 
 import msgspec
 import typer
 
-from atlas import service
 from atlas.cli.configuration import ConfigOption, JsonOption
-from atlas.cli.operator_client import JournalOption, OperatorRequest, ask, load_settings_for_journal
-from atlas.core import identifiers
-from atlas.core.errors import CommandError
-from atlas.core.messages import (
-    AbandonResult,
-    Isolation,
-    JournalEntry,
-    JournalPage,
-    ListedStatus,
-    ReplayResult,
+from atlas.cli.dead_letters import discard, find_entry, replay
+from atlas.cli.operator_client import (
+    JournalOption,
+    OperatorRequest,
+    ask,
+    load_settings_for_journal,
 )
-from atlas.service import JournalPorts
+from atlas.core import identifiers
+from atlas.core.dead_letters import ID_SHOWN
+from atlas.core.messages import Isolation, JournalPage, ListedStatus
 
-ID_SHOWN = 12
+FIND_CHARACTERS_MAX = 255  # the length of the longest sub
+STATUSES = ", ".join(get_args(ListedStatus))
 LINE = "{:<9}  {:<24}  {:>8}  {:>8}  {:>11}  {:>5}  {:<16}  {:<12}  {}"
 INDENT = " " * 11  # the width of the column STATUS
 HEADINGS = LINE.format(
@@ -50,14 +47,20 @@ def exports(context: typer.Context) -> None:
 
 @app.command("list")
 def list_(
-    status: Annotated[ListedStatus | None, typer.Option(help="Only this status.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number.")] = 20,
+    status: Annotated[
+        ListedStatus | None, typer.Option(metavar="STATUS", help=f"Only this status: {STATUSES}.")
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Print at most N.")] = 20,
     before: Annotated[
-        int | None, typer.Option(min=1, max=2**62, help="The next page: see the last line.")
+        int | None,
+        typer.Option(metavar="N", min=1, max=2**62, help="The next page: see the last line."),
     ] = None,
     find: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Only this receipt id, user or correlation id."),
+        typer.Option(
+            metavar="TEXT",
+            help="Only this receipt id, user (the sub or its pseudonym) or correlation id.",
+        ),
     ] = None,
     json: JsonOption = False,
     journal: JournalOption = None,
@@ -66,8 +69,12 @@ def list_(
     """List exports, newest first, and the number of exports by status.
 
     `failed` exports are accepted, have failed, and are retried separately.
-    Example: atlas exports list --status failed
+
+    Example: atlas exports list --status failed --find 'auth0|ada'
     """
+    if find is not None:
+        find = find.strip()  # of a text that was pasted
+        require_text(find)
     listing = ask(
         load_settings_for_journal(config, journal),
         OperatorRequest(
@@ -84,6 +91,7 @@ def show(
     receipt_id: Annotated[
         str, typer.Argument(metavar="ID", help="A receipt id, or the beginning of one.")
     ],
+    json: Annotated[bool, typer.Option("--json", help="Print it in one line.")] = False,
     journal: JournalOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -91,93 +99,28 @@ def show(
 
     Example: atlas exports show 5f0c1d
     """
-    entry = ask(
-        load_settings_for_journal(config, journal),
-        OperatorRequest(f"/exports/{quote(receipt_id, safe='')}", {}),
-        JournalEntry,
-        lambda store: store.ledger.find_entry(receipt_id),
-    )
-    typer.echo(msgspec.json.format(msgspec.json.encode(entry)).decode())
+    entry = find_entry(load_settings_for_journal(config, journal), receipt_id)
+    text = msgspec.json.encode(entry)
+    typer.echo((text if json else msgspec.json.format(text)).decode())
 
 
-@app.command()
-def replay(
-    receipt_id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="A receipt id, or the beginning of one.")
-    ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="All exports that were set aside.")] = False,
-    journal: JournalOption = None,
-    config: ConfigOption = None,
-) -> None:
-    """Replay exports that were set aside, for example after a bug fix.
-
-    Example: atlas exports replay --all
-    """
-    if all_ == (receipt_id is not None):
-        raise typer.BadParameter("Name one export or --all.")
-    path_suffix = "" if receipt_id is None else f"/{quote(receipt_id, safe='')}"
-    replayed = ask(
-        load_settings_for_journal(config, journal),
-        OperatorRequest(f"/exports{path_suffix}/replay", {}, "POST"),
-        ReplayResult,
-        lambda store: schedule_replay(store, receipt_id),
-    )
-    typer.echo(f"{replayed.again:,} replayed, {replayed.failed:,} failed again.")
+app.command()(replay)
+app.command()(discard)
 
 
-async def schedule_replay(store: JournalPorts, receipt_id: str | None) -> ReplayResult | None:
-    """Requeue exports for the next start. Quarantined ones need the stages of a running service."""
-    id = None
-    if receipt_id is not None:
-        entry = await store.ledger.find_entry(receipt_id)
-        if entry is None:
-            return None
-        id = entry.receipt.id
-    quarantined = await store.dead_letters.list_original_ids()
-    if id in quarantined or (id is None and quarantined):
-        raise CommandError("Only a running service can replay exports that crashed Atlas.")
-    return ReplayResult(await store.dead_letters.requeue(id), 0)
-
-
-@app.command()
-def discard(
-    receipt_id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="An export that was set aside.")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Confirm: its data are lost.")] = False,
-    journal: JournalOption = None,
-    config: ConfigOption = None,
-) -> None:
-    """Discard an export that was set aside; without an ID, all that no key can decrypt.
-
-    The ledger keeps their entries. Example: atlas exports discard 5f0c1d --yes
-    """
-    if not yes:
-        raise typer.BadParameter("A discarded export is lost for good: confirm with --yes.")
-    settings = load_settings_for_journal(config, journal)
-    if receipt_id is None:
-        typer.echo(
-            f"{service.abandon_unreadable(settings):,} exports discarded; "
-            "the journal now uses the current key."
-        )
-        return
-    abandoned = ask(
-        settings,
-        OperatorRequest(f"/exports/{quote(receipt_id, safe='')}/discard", {}, "POST"),
-        AbandonResult,
-        lambda store: abandon_one(store, receipt_id),
-    )
-    typer.echo(f"{abandoned.abandoned:,} discarded.")
-
-
-async def abandon_one(store: JournalPorts, receipt_id: str) -> AbandonResult | None:
-    entry = await store.ledger.find_entry(receipt_id)
-    return AbandonResult(await store.dead_letters.abandon(entry.receipt.id)) if entry else None
+def require_text(find: str) -> None:
+    """Raise typer.BadParameter if the text is empty, too long or not UTF-8."""
+    try:
+        find.encode()
+    except UnicodeError as error:
+        raise typer.BadParameter("--find must be UTF-8 text.") from error
+    if not 0 < len(find) <= FIND_CHARACTERS_MAX:
+        raise typer.BadParameter(f"--find takes 1 to {FIND_CHARACTERS_MAX} characters.")
 
 
 def render_table(listing: JournalPage) -> str:
     """Render a table, followed by the totals of the whole journal."""
-    lines = [HEADINGS]
+    lines = [HEADINGS if listing.entries else "There are no such exports."]
     for entry in listing.entries:
         receipt = entry.receipt
         lines.append(

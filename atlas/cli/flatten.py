@@ -14,25 +14,30 @@ from atlas.core.errors import CommandError
 BLOCK_BYTES = 4 * 1024 * 1024  # read and flattened at a time
 
 FlattenArgument = Annotated[
-    typer.FileBinaryRead, typer.Argument(metavar="FILE", help="NDJSON. Default: standard input.")
+    typer.FileBinaryRead, typer.Argument(metavar="FILE", help="NDJSON; - is standard input.")
 ]
-DeviceOption = Annotated[str | None, typer.Option(help="Value of the column device.")]
-StrictOption = Annotated[bool, typer.Option("--strict", help="Exit 1 if a line is rejected.")]
+DeviceOption = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Value of the column device.")
+]
+SubOption = Annotated[str, typer.Option(metavar="TEXT", help="Value of the column auth0_user_id.")]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Exit with 1 if a line is rejected.")]
 
 
 def flatten(
     file: FlattenArgument = "-",  # type: ignore[assignment]  # typer opens it
     device: DeviceOption = "unknown",
-    sub: Annotated[str, typer.Option(help="Value of the column auth0_user_id.")] = emulators.SUB,
+    sub: SubOption = emulators.SUB,
     strict: StrictOption = False,
 ) -> None:
-    """Convert HealthKit records to rows, without a service. Rejected lines go to stderr.
+    """Convert HealthKit records to rows, without a service.
+
+    Rejected lines are named on stderr. Exits with 1 if all lines are rejected.
 
     Example: atlas flatten watch.ndjson | head -1
     """
     now = identifiers.format_timestamp(datetime.now(UTC))
     header = rows.Header(sub, device or "", now, now)
-    rejected = 0
+    ingested = rejected = 0
     for first, lines in read_blocks(file):
         table = rows.flatten(lines, header)
         sys.stdout.buffer.write(table.ndjson)
@@ -40,9 +45,9 @@ def flatten(
             typer.echo(f"line {first + reject.line - 1}: {reject.reason}", err=True)
         if table.rejected > len(table.rejects):
             typer.echo(f"and {table.rejected - len(table.rejects)} more", err=True)
-        rejected += table.rejected
+        ingested, rejected = ingested + table.ingested, rejected + table.rejected
     sys.stdout.flush()
-    if strict and rejected:
+    if rejected and (strict or not ingested):
         raise CommandError(f"{rejected:,} lines were rejected.")
 
 

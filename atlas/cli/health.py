@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 import typer
 
-from atlas.cli.configuration import ConfigOption, load_settings
+from atlas.cli.configuration import ConfigOption, JsonOption, load_edge_settings
 from atlas.core.errors import JSON_ERRORS, CommandError
 from atlas.settings import EdgeSettings, is_url
 
@@ -40,15 +40,23 @@ ReadyOption = Annotated[
 ]
 
 
-def health(to: ToOption = None, ready: ReadyOption = False, config: ConfigOption = None) -> None:
-    """Check the health of a running Atlas, as the HEALTHCHECK of a container.
+def health(
+    to: ToOption = None,
+    ready: ReadyOption = False,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Check the health of a running Atlas, for a container.
 
-    Exits with 0 if it is healthy, else with 1 and the reason. Example: atlas health --ready
+    Exits with 0 if it is healthy, else with 1 and the reason.
+
+    Example: atlas health --ready
     """
-    url = to or os.environ.get("ATLAS_URL") or get_local_url(load_settings(config, os.environ).edge)
+    url = to or os.environ.get("ATLAS_URL") or get_local_url(load_edge_settings(config, os.environ))
     if not is_url(url):
         raise typer.BadParameter(f"{url} is not an http or https URL.", param_hint="--to")
-    typer.echo(fetch_health(url, "/health/ready" if ready else "/health/live"))
+    status = fetch_health(url, "/health/ready" if ready else "/health/live")
+    typer.echo(msgspec.json.encode({"status": status}).decode() if json else status)
 
 
 def get_local_url(edge: EdgeSettings) -> str:

@@ -8,10 +8,20 @@ from pathlib import Path
 
 import anyio
 import msgspec
+import typer
 
-from atlas.apple import Checkpoint, CheckpointFile, Conversion, CountedLines, encode_line
+from atlas.apple import (
+    IDENTITY_DEFAULT,
+    Checkpoint,
+    CheckpointFile,
+    Conversion,
+    CountedLines,
+    IdentityChoice,
+    encode_line,
+)
 from atlas.cli.progress_meter import ImportMeter
-from atlas.cli.send import SendTarget, fetch_emulator_token, parse_url, render_summary
+from atlas.cli.send import SendTarget, check_presence, find_token, parse_url
+from atlas.cli.transfer_report import fetch_emulator_folder
 from atlas.client import Client, LineAccounting, open_client
 from atlas.core.errors import JSON_ERRORS
 
@@ -22,37 +32,52 @@ SKIPPED_AT_ONCE = 1_000  # lines between two checks for Ctrl-C
 class ImportRun:
     """One run of an import. It skips the lines that an earlier run has sent."""
 
-    def __init__(self, begin: Callable[[], Conversion], window_lines: int = WINDOW_LINES) -> None:
+    def __init__(
+        self,
+        begin: Callable[[IdentityChoice], Conversion],
+        window_lines: int = WINDOW_LINES,
+        choice: IdentityChoice | None = None,
+    ) -> None:
         self.begin = begin
         self.window_lines = window_lines
+        self.choice = IdentityChoice() if choice is None else choice
         self.balance = LineAccounting()
         self.already_safe = 0
         self.rewind()
 
     def rewind(self) -> None:
-        self.conversion = self.begin()
+        self.conversion = self.begin(self.choice)
         self.lines = CountedLines(map(encode_line, self.conversion.samples()))
 
-    @property
-    def summary(self) -> str:
-        text = render_summary(self.balance)
-        return f"{text}, {self.already_safe:,} already sent" if self.already_safe else text
+    async def run(self, export: Path, target: SendTarget) -> Path | None:
+        """Send everything that is left. `balance` holds the outcome. Raises CommandError.
 
-    async def run(self, export: Path, target: SendTarget) -> None:
-        """Send everything that is left. `balance` holds the outcome. Raises CommandError."""
-        url, token = parse_url(target.to), target.token
-        if token is None:
-            token = await fetch_emulator_token(url)
+        Returns the folder of the datasets if it is that of `atlas local`.
+        """
+        url = parse_url(target.to)
+        token = await find_token(url, target)
+        if next(iter(self.begin(self.choice).samples()), None) is not None:  # else nothing to send
+            await check_presence(url)
         checkpoint_file = CheckpointFile.for_export(
             export, str(url), find_sender(token), target.device or ""
         )
+        checkpoint = checkpoint_file.read()
+        self.adopt_identity(checkpoint)
         with ImportMeter(self.conversion.size) as meter:
-            await self.skip_sent(checkpoint_file.read(), meter)
+            await self.skip_sent(checkpoint, meter)
             async with open_client(target.to, token, target.device) as client:
                 while await self.send_window(client, meter):
                     meter.warn_once(self.write_checkpoint(checkpoint_file))
         if self.balance.last_error is None:
             checkpoint_file.delete()
+        return await fetch_emulator_folder(url) if target.token is None else None
+
+    def adopt_identity(self, checkpoint: Checkpoint | None) -> None:
+        """Go on with the identity that the interrupted import began with. Raises CommandError."""
+        given, self.choice = self.choice, self.choice.resolve(checkpoint)
+        if checkpoint and given.identity is None and self.choice.identity != IDENTITY_DEFAULT:
+            typer.echo(f"atlas: continuing with --identity {self.choice.identity}", err=True)
+        self.rewind()
 
     async def skip_sent(self, checkpoint: Checkpoint | None, meter: ImportMeter) -> None:
         """Skip the lines of the checkpoint; none, if the export has changed since."""
@@ -87,7 +112,7 @@ class ImportRun:
     def write_checkpoint(self, checkpoint_file: CheckpointFile) -> str:
         """Write the checkpoint, and return a warning if that fails, or ""."""
         try:
-            checkpoint_file.write(self.lines.taken, self.lines.digest)
+            checkpoint_file.write(self.lines.taken, self.lines.digest, self.choice)
         except OSError as error:
             path = checkpoint_file.path
             return f"Cannot write {path} ({error.strerror}): do not interrupt this import"
@@ -102,6 +127,7 @@ def add_window(balance: LineAccounting, window: LineAccounting, first: int) -> N
     balance.unsent += window.unsent
     balance.replayed += window.replayed
     balance.bytes += window.bytes
+    balance.exports += window.exports
     balance.record_rejected(
         window.rejected, [(first + number, reason) for number, reason in window.rejects]
     )

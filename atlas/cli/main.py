@@ -1,18 +1,23 @@
 """The list of all commands, and the handling of errors that they share."""
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import TracebackType
+from typing import Any
 
 import typer
+from typer.core import TyperCommand
 from typer.main import get_command
 
 from atlas import __version__
 from atlas.core.errors import CommandError
 
 INTERRUPTED = 130
+# The words on the command line that a shell wants to complete: of bash and fish, and of zsh
+COMPLETED_WORDS = ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")
 FAST_COMMANDS = {"serve", "health"}  # run without Typer if they have no options
 
 # The name, module:function and summary of each command, so that the list imports none of them.
@@ -20,39 +25,23 @@ COMMANDS = [
     ("serve", "serve:serve", "Run the service."),
     ("local", "local:local", "Run the service with emulators of Foundry and Auth0."),
     ("token", "tokens:token", "Print a token from the Auth0 emulator of `atlas local`."),
-    (
-        "send",
-        "send:send",
-        "Send a file of HealthKit records as the app would, and report the outcome of its lines.",
-    ),
-    (
-        "import",
-        "import_command:import_",
-        "Send Apple's Health export, and report the outcome of its samples.",
-    ),
+    ("misbehave", "misbehave:app", "Let the emulators of `atlas local` fail, for a rehearsal."),
+    ("send", "send:send", "Send a file of HealthKit records, as the app would."),
+    ("import", "import_command:import_", "Send Apple's Health export."),
+    ("sample", "sample:sample", "Print synthetic records of one phone and watch, as NDJSON."),
     ("flatten", "flatten:flatten", "Convert HealthKit records to rows, without a service."),
-    (
-        "compare",
-        "compare:compare",
-        "Compare the rows of the old service with those of Atlas, and explain the differences.",
-    ),
-    (
-        "person",
-        "personal_data:app",
-        "Show or erase a person's data: files in the dataset, exports in the journal.",
-    ),
-    ("top", "top:top", "Show the status of a running Atlas every second, until Ctrl-C."),
-    (
-        "health",
-        "health:health",
-        "Check the health of a running Atlas, as the HEALTHCHECK of a container.",
-    ),
-    (
-        "diagnose",
-        "diagnose:diagnose",
-        "Check the whole flow, and report problems and remedies.",
-    ),
+    ("rows", "rows:rows", "Print the newest rows of the dataset as NDJSON."),
+    ("schema", "schema:schema", "Print the columns as a schema for another system."),
+    ("compare", "compare:compare", "Compare the rows of the old service with those of Atlas."),
+    ("phones", "phones:app", "List the phones, and those that have stopped sending."),
+    ("person", "personal_data:app", "Show or erase a person's data."),
+    ("top", "top:top", "Show the status of a running Atlas every second."),
+    ("health", "health:health", "Check the health of a running Atlas, for a container."),
+    ("diagnose", "diagnose:diagnose", "Check the whole flow, and report problems and remedies."),
+    ("foundry", "foundry:app", "Create resources in Foundry beside the dataset."),
     ("exports", "exports:app", "Show, replay or discard exports in the journal."),
+    ("config", "config:app", "Check or show the settings, or print their JSON Schema."),
+    ("journal", "journal:app", "Check, back up or move the journal, its keys and its tables."),
 ]
 
 
@@ -76,6 +65,30 @@ def atlas(
         typer.echo(context.get_help())
 
 
+class PlainCommand(TyperCommand):
+    """A command whose help lists the arguments without their types in Python."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage line: a required argument has no braces."""
+        return [
+            each.replace("{", "").replace("}", "") for each in super().collect_usage_pieces(ctx)
+        ]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and the options, each with its help text."""
+        sections = dict[str, list[tuple[str, str]]]()
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                name, text = record
+                section = parameter.param_type_name
+                plain_name = name.partition(" <")[0] if section == "argument" else name
+                sections.setdefault(section, []).append((plain_name, text))
+        for section in sorted(sections):
+            with formatter.section(f"{section.capitalize()}s"):
+                formatter.write_dl(sections[section])
+
+
 def load(target: str) -> Callable[..., None] | typer.Typer:
     """Import a command's function, or the app of a group."""
     module, _, name = target.partition(":")
@@ -87,7 +100,6 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     """Build the app for these arguments. Other commands are only listed: imports take seconds."""
     app = typer.Typer(
         name="atlas",
-        add_completion=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -96,9 +108,12 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     for name, target, summary in COMMANDS:
         command = load(target) if name == requested else placeholder
         if isinstance(command, typer.Typer):
+            for each in command.registered_commands:
+                each.cls = PlainCommand
             app.add_typer(command, name=name)
         else:
-            app.command(name, help=summary if command is placeholder else None)(command)
+            help_text = summary if command is placeholder else None
+            app.command(name, cls=PlainCommand, help=help_text)(command)
     return app
 
 
@@ -132,8 +147,10 @@ def run(arguments: list[str]) -> int:
         if callable(command):
             command()
             return 0
+    completed = next((os.environ[name] for name in COMPLETED_WORDS if name in os.environ), "")
+    app = build_app(arguments or completed.split()[1:])
     # not app(): that would replace sys.excepthook
-    return get_command(build_app(arguments))(arguments, standalone_mode=False) or 0
+    return get_command(app)(arguments, standalone_mode=False) or 0
 
 
 def report_bug(

@@ -1,8 +1,11 @@
 """Access to the journal for commands: through the process that owns it, or directly."""
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -15,8 +18,9 @@ from yarl import URL
 from atlas import service
 from atlas.cli import emulators
 from atlas.cli.configuration import load_settings
+from atlas.cli.send import parse_url
 from atlas.core.errors import JSON_ERRORS, CommandError, JournalLocked
-from atlas.service import JournalPorts
+from atlas.core.ports import JournalPorts
 from atlas.settings import JournalSettings, Settings
 
 T = TypeVar("T")
@@ -33,10 +37,25 @@ JournalOption = Annotated[
 ]
 
 
+OperatorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--operator", metavar="HOST:PORT", help="The operator listener of a running service."
+    ),
+]
+
+
+def parse_operator(address: str) -> URL:
+    """Parse the option --operator; also a URL. Raises typer.BadParameter."""
+    return parse_url(address if "://" in address else f"http://{address}", "--operator")
+
+
 def load_settings_for_journal(config: Path | None, journal: Path | None) -> Settings:
     """Load settings whose journal is an existing file. Raises CommandError."""
     settings = resolve_journal(load_settings(config, os.environ), journal)
     path = settings.journal.path
+    if settings.journal.is_shared:
+        return settings
     if path is None:
         raise CommandError("The journal is in memory: use the operator listener of the service.")
     if not path.is_file():
@@ -66,14 +85,36 @@ def ask(
     read_offline: Callable[[JournalPorts], Awaitable[T | None]],
 ) -> T:
     """Send the request to the process that owns the journal; without one, call `read_offline`."""
+
+    async def read() -> T | None:
+        async with service.open_unlocked(settings) as store:
+            return await read_offline(store)
+
     try:
-        with service.open_unlocked(settings) as store:
-            result = anyio.run(read_offline, store)
+        result = run(read)
     except JournalLocked as lock:
-        return anyio.run(request.send, lock, settings.operator.token, kind)
+        return run(partial(request.send, lock, settings.operator.token, kind))
     if result is None:
-        raise CommandError("No export in the journal has this id, or several ids begin with it.")
+        raise CommandError(
+            "No export in the journal has this id, or several ids begin with it: see atlas exports "
+            "list."
+        )
     return result
+
+
+def run(work: Callable[[], Awaitable[T]]) -> T:
+    """Run work in an event loop.
+
+    The task itself returns nothing: when it ends, Python renders it as text with its result, which
+    would take longer than reading a large page.
+    """
+    results = list[T]()
+
+    async def collect() -> None:
+        results.append(await work())
+
+    anyio.run(collect)
+    return results[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +127,27 @@ class OperatorRequest:
     body: Mapping[str, str | bool] | None = None
 
     async def send(self, lock: JournalLocked, token: str, kind: type[T]) -> T:
-        url = URL(f"http://{lock.owner}{self.path}", encoded=True).update_query(
-            {name: value for name, value in self.query.items() if value is not None}
-        )
+        """Send it to the process that holds the lock. Raises CommandError."""
         try:
-            return msgspec.json.decode(await request(url, token, self.method, self.body), type=kind)
+            return await self._send(URL(f"http://{lock.owner}"), token, kind)
         except (*CONNECTION_ERRORS, *JSON_ERRORS) as error:
             owner = lock.owner or "?"
             raise OperatorUnreachable(f"{lock} It does not respond at {owner}.") from error
+
+    async def send_to(self, listener: URL, token: str, kind: type[T]) -> T:
+        """Send it to this operator listener. Raises CommandError."""
+        try:
+            return await self._send(listener, token, kind)
+        except (*CONNECTION_ERRORS, *JSON_ERRORS) as error:
+            raise OperatorUnreachable(
+                f"No operator listener of this version of Atlas responds at {listener.origin()}."
+            ) from error
+
+    async def _send(self, listener: URL, token: str, kind: type[T]) -> T:
+        url = URL(f"{listener.origin()}{self.path}", encoded=True).update_query(
+            {name: value for name, value in self.query.items() if value is not None}
+        )
+        return msgspec.json.decode(await request(url, token, self.method, self.body), type=kind)
 
 
 async def request(
@@ -117,6 +171,46 @@ async def request(
         if response.status != 200:
             raise CommandError(msgspec.json.decode(text, type=OperatorErrorBody).error)
         return text
+
+
+def read_file(settings: Settings, read: Callable[[bool], Awaitable[T]]) -> T:
+    """Call `read(False)` on the journal; if a service uses its file, `read(True)` while it is held.
+
+    Raises JournalLocked if the process that uses the file does not hold it for us.
+    """
+
+    async def run() -> T:
+        # the event loop would handle Ctrl-C only when the file has been read
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return await read(False)
+        except JournalLocked as lock:
+            async with hold_file(lock, settings.operator.token):
+                return await read(True)
+
+    return anyio.run(run)
+
+
+@asynccontextmanager
+async def hold_file(lock: JournalLocked, token: str) -> AsyncIterator[None]:
+    """Have the process that uses a journal keep its file unchanged.
+
+    Raises JournalLocked if it does not answer, CommandError with its own error.
+    """
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_SECONDS)
+    async with AsyncExitStack() as stack:
+        try:
+            session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+            url = URL(f"http://{lock.owner}/journal/hold")
+            response = await stack.enter_async_context(session.post(url, headers=headers))
+            if response.status != 200:
+                text = await response.read()
+                raise CommandError(msgspec.json.decode(text, type=OperatorErrorBody).error)
+            await response.content.readline()
+        except (*CONNECTION_ERRORS, *JSON_ERRORS, ValueError) as error:
+            raise lock from error
+        yield
 
 
 class OperatorUnreachable(CommandError):

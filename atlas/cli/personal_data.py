@@ -10,14 +10,15 @@ import msgspec
 import typer
 
 from atlas import service
-from atlas.cli.configuration import ConfigOption, JsonOption
+from atlas.cli.configuration import ConfigOption, DryRunOption, JsonOption
 from atlas.cli.operator_client import JournalOption, OperatorRequest, ask, load_settings_for_journal
+from atlas.cli.phone_tables import clean_text
+from atlas.cli.progress_meter import show_activity
 from atlas.core import identifiers
 from atlas.core.errors import AtlasError, CommandError
 from atlas.core.messages import User
 from atlas.core.personal_data import ErasureReceipt, PersonalDataReport, SharedFile
-from atlas.core.ports import PersonalDataTasks
-from atlas.service import JournalPorts
+from atlas.core.ports import JournalPorts, PersonalDataTasks
 from atlas.settings import Settings, require_foundry
 
 T = TypeVar("T")
@@ -29,12 +30,21 @@ UserArgument = Annotated[
     ),
 ]
 
+CONFIRM = "Erase all of this for good?"
+CONFIRM_SEARCH = "Search the shared files as well, and erase what they hold of this user?"
+SEARCHED = (
+    "Searched   the dataset: the folder of this sub, and files that are shared by several users",
+    "           the journal: exports, receipts, digests, and what is set aside",
+    "Not        backups of the journal, earlier transactions of the dataset, and copies elsewhere",
+    "A sub is compared as a whole. Is this the exact sub of the person's tokens?",
+)
+
 app = typer.Typer()
 
 
 @app.callback(invoke_without_command=True)
 def person(context: typer.Context) -> None:
-    """Show or erase a person's data: files in the dataset, exports in the journal.
+    """Show or erase a person's data.
 
     Example: atlas person show 'auth0|687a'
     """
@@ -50,13 +60,13 @@ def show(
     journal: JournalOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Show a person's data: files in the dataset, exports in the journal.
+    """Show a person's data: files in the dataset, and exports.
 
     Example: atlas person show 'auth0|687a' --files
     """
     settings = load_settings_for_journal(config, journal)
     report = fetch_report(parse_user(user), settings, lists=files)
-    typer.echo(msgspec.json.encode(report) if json else "\n".join(render_report(report)))
+    typer.echo(msgspec.json.encode(report).decode() if json else "\n".join(render_report(report)))
 
 
 @app.command()
@@ -66,29 +76,51 @@ def erase(
     receipt: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the receipt as JSON.")
     ] = None,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
     journal: JournalOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Remove a person's files from the dataset, and the person's exports from the journal.
+    """Erase a person's data from the dataset and the journal.
 
     After a failure, run it again. The output lists the remaining steps, which Atlas cannot take.
+    If nothing is known of the person, it says so, and exits with 0; in JSON, `known` is false.
+
     Example: atlas person erase 'auth0|687a' --receipt erased.json
     """
-    if user == "-" and not yes:
+    if user == "-" and not (yes or dry_run):
         raise typer.BadParameter("USER is read from standard input: confirm with --yes.")
     subject, settings = parse_user(user), load_settings_for_journal(config, journal)
+    if dry_run:
+        print_plan(fetch_report(subject, settings, lists=True), is_json=json)
+        return
     if not yes:
-        typer.echo("\n".join(render_report(fetch_report(subject, settings, lists=False))))
-        typer.confirm("Erase all of this for good?", abort=True)
+        report = fetch_report(subject, settings, lists=False)
+        typer.echo("\n".join(render_report(report)), err=json)
+        typer.confirm(CONFIRM_SEARCH if report.is_empty else CONFIRM, abort=True, err=True)
     with open_receipt(receipt) as keep:
-        done = ask(
-            settings,
-            OperatorRequest("/erasures", {}, "POST", {"user": subject.sub}),
-            ErasureReceipt,
-            ask_offline(settings, lambda tasks: tasks.erase(subject)),
-        )
-        typer.echo("\n".join(render_receipt(done)))  # first, as writing the file may fail
-        keep(msgspec.json.format(msgspec.json.encode(done)) + b"\n")
+        with show_activity("Erasing"):
+            done = ask(
+                settings,
+                OperatorRequest("/erasures", {}, "POST", {"user": subject.sub}),
+                ErasureReceipt,
+                ask_offline(settings, lambda tasks: tasks.erase(subject)),
+            )
+        text = msgspec.json.format(msgspec.json.encode(done))
+        # first, as writing the file may fail
+        typer.echo(text.decode() if json else "\n".join(render_receipt(done)))
+        keep(text + b"\n")
+
+
+def print_plan(report: PersonalDataReport, *, is_json: bool) -> None:
+    """Print what an erasure would remove."""
+    if is_json:
+        typer.echo(msgspec.json.encode(report).decode())
+        return
+    typer.echo("\n".join(render_report(report)))
+    typer.echo(
+        "Nothing was erased. Without --dry-run, all of this would be, and rows in shared files."
+    )
 
 
 def parse_user(user: str) -> User:
@@ -104,12 +136,13 @@ def parse_user(user: str) -> User:
 
 
 def fetch_report(person: User, settings: Settings, *, lists: bool) -> PersonalDataReport:
-    return ask(
-        settings,
-        OperatorRequest("/personal-data", {}, "POST", {"user": person.sub, "files": lists}),
-        PersonalDataReport,
-        ask_offline(settings, lambda tasks: tasks.report(person, lists=lists)),
-    )
+    with show_activity("Searching"):
+        return ask(
+            settings,
+            OperatorRequest("/personal-data", {}, "POST", {"user": person.sub, "files": lists}),
+            PersonalDataReport,
+            ask_offline(settings, lambda tasks: tasks.report(person, lists=lists)),
+        )
 
 
 def ask_offline(
@@ -168,6 +201,12 @@ def render_report(report: PersonalDataReport) -> Iterator[str]:
     yield f"Files      {report.files:,} of their own, {report.bytes:,} bytes{format_span(report)}"
     exports = ", ".join(f"{count:,} {status}" for status, count in report.exports.items())
     yield f"Journal    {exports or 'no receipt'}, {report.digests:,} digests"
+    for phone in report.phones:
+        at = phone.last_export_at
+        last = "no export" if at is None else f"last export {identifiers.format_timestamp(at)}"
+        yield f"Phone      {clean_text(phone.device)}, {last}, {phone.types:,} types"
+    if report.reports:
+        yield f"Reports    {report.reports:,} of their phones"
     yield from render_shared_files(report.shared)
     for each in report.aside:
         yield f"Set aside  {each.id}  {each.bytes:,} bytes, {each.reason}"
@@ -192,7 +231,13 @@ def render_shared_files(shared: tuple[SharedFile, ...]) -> Iterator[str]:
 
 
 def render_receipt(done: ErasureReceipt) -> Iterator[str]:
-    """Yield the lines of a receipt."""
+    """Yield the lines of a receipt, or of a search that has found nothing."""
+    if not done.known:
+        yield f"At         {identifiers.format_timestamp(done.at)}"
+        yield f"User       {done.user}  (the pseudonym in the log)"
+        yield "Nothing is known of this person, and nothing was erased."
+        yield from SEARCHED
+        return
     purged = ", ".join(f"{count:,} {kind}" for kind, count in done.purged.items())
     yield f"At         {identifiers.format_timestamp(done.at)}"
     yield f"User       {done.user}  (the pseudonym in the log)"

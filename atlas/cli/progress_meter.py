@@ -1,5 +1,7 @@
 """Shows the progress of a command as a bar on a terminal."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 import typer
@@ -34,6 +36,17 @@ def build_progress(
     )
     progress.add_task(activity, total=total, rate="")
     return progress
+
+
+@contextmanager
+def show_activity(activity: str) -> Iterator[None]:
+    """Show on stderr that a command is busy, without an amount, if that is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(f"{activity} ..."):
+        yield
 
 
 class ImportMeter:

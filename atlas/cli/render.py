@@ -8,12 +8,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from atlas.core.identifiers import format_duration
 from atlas.core.status import StageStatus, StatusSnapshot
+from atlas.core.verdict import describe_state
 
+THIN = (0, 1, 0, 0)  # one space between columns, so that all fit in 80 characters
 BAR_WIDTH, SPARKS_MAX, COMMITS_SHOWN = 12, 60, 5
 SPARKS = "▁▂▃▄▅▆▇█"
 KIB = 1024
+VERDICT_STYLES = {"ok": "bold green", "degraded": "bold yellow", "down": "bold red"}
 RATE_SECONDS = 5.0
+RATE_SHOWN_MAX = 10_000
+COUNT_UNITS = {"T": 10**12, "G": 10**9, "M": 10**6}
 
 
 def count_handled(status: StatusSnapshot) -> Mapping[str, int]:
@@ -52,6 +58,7 @@ def render(status: StatusSnapshot, rates: Rates, connection_error: str = "") -> 
         render_header(status, connection_error),
         render_flow(status, rates),
         Text(),
+        *render_replicas(status),
         render_journal(status),
         Text(),
         render_commits(status),
@@ -64,36 +71,37 @@ def render(status: StatusSnapshot, rates: Rates, connection_error: str = "") -> 
 def render_header(status: StatusSnapshot, connection_error: str) -> Text:
     text = Text.assemble(
         ("Atlas ", "bold"),
-        f"{status.version} at {format_time(status.at)} UTC\n",
+        f"{status.version} at {format_time(status.at)} UTC   ",
+        (f"{describe_state(status.verdict)}\n", VERDICT_STYLES[status.verdict.state]),
         (f"{status.dataset}  {status.branch}\n", "dim"),
     )
-    paused, journal = status.foundry.paused_reason, status.journal
-    if paused is not None and (journal.exports > journal.failed or not journal.failed):
-        text.append(f"Uploads are paused: {paused}\n", "yellow")
-    if status.is_draining:
-        text.append("Shutting down: new exports are rejected.\n", "yellow")
+    for reason in status.verdict.reasons:
+        text.append(f"{reason}\n", VERDICT_STYLES[status.verdict.state])
     if connection_error:
         text.append(f"{connection_error}\n", "red")
     return text
 
 
 def render_flow(status: StatusSnapshot, rates: Rates) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=THIN)
     table.add_column("Flow")
     for heading in ("per second", "handled", "queued"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", min_width=8)
     table.add_column("", min_width=BAR_WIDTH)
     table.add_column("")
     counts, handled = status.counts, count_handled(status)
 
     def row(name: str, *rest: RenderableType) -> None:
-        table.add_row(Text(name), f"{rates.per_second(name):,.1f}", f"{handled[name]:,}", *rest)
+        table.add_row(
+            Text(name), format_rate(rates.per_second(name)), format_count(handled[name]), *rest
+        )
 
-    row("edge", "", "", f"{counts.refused:,} rejected")
+    row("edge", "", "", f"{format_count(counts.refused)} rejected")
     for stage in status.stages:
-        crashes = Text(f"{stage.crashes:,} crashed" if stage.crashes else "", "red")
-        row(stage.name, f"{stage.queue:,} of {stage.size:,}", render_queue(stage), crashes)
-    row("Foundry", "", "", f"{counts.foundry_retries:,} retried")
+        crashes = Text(f"{format_count(stage.crashes)} crashed" if stage.crashes else "", "red")
+        queued = f"{format_count(stage.queue)} of {format_count(stage.size)}"
+        row(stage.name, queued, render_queue(stage), crashes)
+    row("Foundry", "", "", f"{format_count(counts.foundry_retries)} retried")
     return table
 
 
@@ -104,9 +112,33 @@ def render_queue(stage: StageStatus) -> Bar:
     return Bar(size, 0, min(stage.queue, size), width=BAR_WIDTH, color=color)
 
 
+def render_replicas(status: StatusSnapshot) -> list[RenderableType]:
+    """Render all replicas and which numbers are theirs; nothing without replicas."""
+    if not status.replicas:
+        return []
+    table = Table(box=None, pad_edge=False, padding=THIN)
+    for heading in ("Replicas", "version"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("uploads", "seen", ""):
+        table.add_column(heading, no_wrap=True)
+    has_versions = len({each.version for each in status.replicas}) > 1
+    for each in status.replicas:
+        table.add_row(
+            Text(each.name),
+            Text(each.version, "yellow" if has_versions else ""),
+            "follows" if each.epoch is None else f"leads (epoch {each.epoch:,})",
+            f"{each.seen_at:%H:%M:%S}",
+            "this one" if each.is_this else "",
+        )
+    scope = "The journal is that of all replicas; flow, commits and counts are of this one."
+    return [table, Text(scope, "dim"), Text()]
+
+
 def render_journal(status: StatusSnapshot) -> Text:
     journal, free, failed = status.journal, "", ""
-    if journal.free_bytes is not None:
+    if journal.database_bytes is not None:
+        free = f", {format_size(journal.database_bytes)} in the database"
+    elif journal.free_bytes is not None:
         free = f", {format_size(journal.free_bytes)} free on the disk"
     if journal.failed:
         reason = journal.failed_reason or "unknown reason"
@@ -115,7 +147,7 @@ def render_journal(status: StatusSnapshot) -> Text:
         ("Journal  ", "bold"),
         f"{journal.exports:,} of {journal.exports_max:,} exports wait, ",
         f"{format_size(journal.bytes)} of {format_size(journal.bytes_max)}; ",
-        f"the oldest for {journal.oldest_seconds:,.0f} s\n",
+        f"the oldest for {format_duration(journal.oldest_seconds)}\n",
         (f"{journal.set_aside:,} set aside", "red" if journal.set_aside else ""),
         free,
         "\n",
@@ -128,19 +160,18 @@ def render_journal(status: StatusSnapshot) -> Text:
 def render_commits(status: StatusSnapshot) -> RenderableType:
     if not status.commits:
         return Text("No commits since the start.", "dim")
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=THIN)
     table.add_column("Commits", min_width=8)
-    for heading in ("exports", "rows", "bytes", "took"):
-        table.add_column(heading, justify="right", min_width=8)
+    for heading in ("exports", "rows", "took"):
+        table.add_column(heading, justify="right", min_width=7)
     table.add_column("trigger", min_width=8)
-    table.add_column("transaction", no_wrap=True)
+    table.add_column("transaction", overflow="fold")
     for commit in reversed(status.commits[-COMMITS_SHOWN:]):
         table.add_row(
             format_time(commit.at),
-            f"{commit.exports:,}",
-            f"{commit.rows:,}",
-            format_size(commit.bytes),
-            f"{commit.seconds:.1f} s",
+            format_count(commit.exports),
+            format_count(commit.rows),
+            f"{commit.seconds:,.1f} s",
             Text(commit.trigger),
             Text(commit.transaction.rpartition(".")[2]),
         )
@@ -155,7 +186,7 @@ def format_time(at: str) -> str:
 def format_reasons(counts: Mapping[str, int]) -> str:
     """List the reasons, most frequent first."""
     ordered = sorted(counts.items(), key=lambda item: -item[1])
-    return ", ".join(f"{count:,} {name}" for name, count in ordered) or "none"
+    return ", ".join(f"{format_count(count)} {name}" for name, count in ordered) or "none"
 
 
 def render_sparkline(numbers: Sequence[int]) -> str:
@@ -164,6 +195,18 @@ def render_sparkline(numbers: Sequence[int]) -> str:
     peaks = [max(numbers[at : at + step]) for at in range(0, len(numbers), step)]
     top, highest = len(SPARKS) - 1, max(peaks, default=0) or 1
     return "".join(SPARKS[round(top * peak / highest)] for peak in peaks)
+
+
+def format_rate(per_second: float) -> str:
+    return f"{per_second:,.1f}" if per_second < RATE_SHOWN_MAX else format_count(per_second)
+
+
+def format_count(number: float) -> str:
+    """Format a number in 8 characters at most: from a million on with a unit, as 1.5 M."""
+    for unit, size in COUNT_UNITS.items():
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return f"{number:,.0f}"
 
 
 def format_size(number: float) -> str:

@@ -1,31 +1,41 @@
 """`atlas send`: sends a file as the app would."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
+import aiohttp
 import anyio
 import typer
 from yarl import URL
 
 from atlas.cli import emulators, tokens
+from atlas.cli.configuration import JsonOption
+from atlas.cli.ndjson_input import NotRecords, Records, open_records
 from atlas.cli.progress_meter import build_progress
+from atlas.cli.transfer_report import fetch_emulator_folder, print_outcome
 from atlas.client import CannotSend, LineAccounting, open_client, stream
 from atlas.core.errors import CommandError
 from atlas.settings import is_loopback
 
 URL_DEFAULT = f"http://{emulators.HOST}:8080"
 STREAM_BYTES = 1024 * 1024
+PROBE_SECONDS = 10.0
+RENEWAL = "Pass a new token with --token or ATLAS_TOKEN."
 INTERRUPTED = (
     "Interrupted: some of the lines counted as not sent may have arrived. "
     "Send the same file again: nothing is added twice."
 )
 
 FileArgument = Annotated[
-    typer.FileBinaryRead, typer.Argument(metavar="FILE", help="NDJSON; - is standard input.")
+    Path,
+    typer.Argument(metavar="FILE", help="NDJSON; - is standard input."),
 ]
-DeviceOption = Annotated[str | None, typer.Option(help="Value of the column device.")]
+DeviceOption = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Value of the column device.")
+]
 ToOption = Annotated[
     str, typer.Option("--to", envvar="ATLAS_URL", metavar="URL", help="The URL of Atlas.")
 ]
@@ -43,6 +53,7 @@ TokenOption = Annotated[
     str | None,
     typer.Option(
         envvar="ATLAS_TOKEN",
+        metavar="TOKEN",
         callback=clean_token,
         help="Default: a token from the Auth0 emulator of `atlas local`.",
     ),
@@ -58,25 +69,40 @@ def send(
     to: ToOption = URL_DEFAULT,
     token: TokenOption = None,
     streamed: StreamOption = False,
+    json: JsonOption = False,
 ) -> None:
-    """Send a file of HealthKit records as the app would, and report the outcome of its lines.
+    """Send a file of HealthKit records, as the app would.
 
-    Sending the same file again adds nothing twice.
+    Reports the outcome of its lines, and where the rows are. Sending the same file again adds
+    nothing twice. Exits with 1 if not all lines could be sent, or all were rejected.
 
     Example: atlas send watch.ndjson --device 'Apple Watch'
     """
-    balance = LineAccounting()
-    try:
-        anyio.run(send_file, file, balance, SendTarget(to, token, device, streamed))
-    except KeyboardInterrupt:
-        typer.echo(render_summary(balance))
-        typer.echo(f"atlas: {INTERRUPTED}", err=True)
-        raise
-    typer.echo(render_summary(balance))
-    for line, reason in balance.rejects:
-        typer.echo(f"line {line}: {reason}" if line else reason, err=True)
-    if balance.last_error:
-        raise CannotSend(balance.last_error)
+    balance, target = LineAccounting(), SendTarget(to, token, device, streamed)
+    url = parse_url(to)
+    with open_records(file) as records:
+        if streamed and not records.file.seekable():
+            raise typer.BadParameter("--stream requires a file: a retry cannot read a pipe again.")
+        try:
+            folder = anyio.run(send_records, url, records, balance, target)
+        except KeyboardInterrupt:
+            print_outcome(balance, None, json=json)
+            typer.echo(f"atlas: {INTERRUPTED}", err=True)
+            raise
+    print_outcome(balance, folder, json=json)
+    check_outcome(balance)
+    if not balance.read:
+        raise NotRecords("There are only blank lines: nothing was sent.")
+
+
+def check_outcome(balance: LineAccounting, advice: str = "") -> None:
+    """Raise CommandError if lines could not be sent, or all were rejected."""
+    error = balance.last_error
+    if error is not None:
+        hint = RENEWAL if error.startswith("401 ") else ""
+        raise CannotSend(" ".join(filter(None, (error, hint, advice))))
+    if balance.read and balance.rejected == balance.read:
+        raise CommandError(f"All lines were rejected ({balance.read:,}).")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +115,16 @@ class SendTarget:
     is_streamed: bool
 
 
-async def send_file(file: BinaryIO, balance: LineAccounting, target: SendTarget) -> None:
-    url, token = parse_url(target.to), target.token
-    if target.is_streamed and not file.seekable():
-        raise typer.BadParameter("--stream requires a file: a retry cannot read a pipe again.")
-    if token is None:
-        token = await fetch_emulator_token(url)
-    with build_progress("sending", get_size(file)) as progress:
+async def send_records(
+    url: URL, records: Records, balance: LineAccounting, target: SendTarget
+) -> Path | None:
+    """Send all records, and return the folder of the datasets if that is `atlas local`'s.
+
+    Raises CommandError.
+    """
+    token = await find_token(url, target)
+    await check_presence(url)
+    with build_progress("sending", records.size) as progress:
         task, warned = progress.task_ids[0], set[str]()
 
         def warn(warning: str) -> None:
@@ -107,9 +136,37 @@ async def send_file(file: BinaryIO, balance: LineAccounting, target: SendTarget)
 
         async with open_client(target.to, token, target.device) as client:
             if target.is_streamed:
-                await stream(client, lambda: read_text_blocks(file), balance, warn)
+                await stream(client, lambda: read_text_blocks(records.file), balance, warn)
             else:
-                await client.send(file, balance, warn)
+                await client.send(records.lines, balance, warn)
+    return await fetch_emulator_folder(url) if target.token is None else None
+
+
+async def find_token(url: URL, target: SendTarget) -> str:
+    """Return the token of the target, or one of `atlas local`. Raises CommandError."""
+    return await fetch_emulator_token(url) if target.token is None else target.token
+
+
+async def check_presence(url: URL) -> None:
+    """Raise CommandError if nothing listens at the URL.
+
+    Later, a connection that is refused is tried again: then Atlas only restarts.
+    """
+    timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        try:
+            with suppress(TimeoutError):
+                await session.get(url / "health/live", allow_redirects=False)
+        except aiohttp.ClientSSLError:
+            return  # the upload fails for the same reason, and says so
+        except aiohttp.ClientConnectorError as error:
+            is_unknown = isinstance(error, aiohttp.ClientConnectorDNSError)
+            problem = f"The host of {url} is unknown" if is_unknown else f"Nothing listens at {url}"
+            raise CommandError(
+                f"{problem}: run atlas local, or name the URL of Atlas with --to."
+            ) from error
+        except aiohttp.ClientError:
+            return
 
 
 def parse_url(to: str, option: str = "--to") -> URL:
@@ -142,22 +199,6 @@ async def fetch_emulator_token(url: URL) -> str:
     try:
         return await tokens.fetch_token(str(url.with_port(port).origin()), emulators.SUB)
     except CommandError as error:
-        raise CommandError(f"{error} Or {otherwise}") from error
-
-
-def get_size(file: BinaryIO) -> int | None:
-    """Return the size in bytes, or None if it is unknown, as for a pipe."""
-    path = Path(file.name) if isinstance(file.name, str) else None
-    return path.stat().st_size if path is not None and path.is_file() else None
-
-
-def render_summary(balance: LineAccounting) -> str:
-    parts = [
-        f"{balance.committed:,} rows committed",
-        f"{balance.accepted:,} accepted",
-        f"{balance.rejected:,} rejected",
-    ]
-    if balance.unsent:
-        parts.append(f"{balance.unsent:,} not sent")
-    text = f"{balance.read:,} lines read = " + " + ".join(parts)
-    return f"{text}  ({balance.replayed:,} already stored)" if balance.replayed else text
+        raise CommandError(
+            f"{str(error).rstrip('.')}, name its URL with --to, or {otherwise}"
+        ) from error

@@ -34,15 +34,15 @@ OperatorOption = Annotated[
 def top(
     operator: OperatorOption = None,
     once: Annotated[bool, typer.Option("--once", help="Print the status once.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="With --once: print JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON once.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Show the status of a running Atlas every second, until Ctrl-C.
+    """Show the status of a running Atlas every second.
 
-    Without a terminal, print it once. Example: atlas top --operator http://127.0.0.1:8083
+    Without a terminal, print it once.
+
+    Example: atlas top --operator http://127.0.0.1:8083
     """
-    if json and not once:
-        raise typer.BadParameter("--json requires --once.")
     settings, console = load_settings(config, os.environ), Console()
     urls = [parse_url(operator, "--operator")] if operator else list_operator_urls(settings)
     token = settings.operator.token

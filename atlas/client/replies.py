@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -34,6 +35,15 @@ class RetryLater(Exception):
         self.safe_bytes = safe_bytes
 
 
+class StoredExport(NamedTuple):
+    """An export that Atlas has stored, and the place of its rows once they are committed."""
+
+    receipt_id: str | None
+    dataset_rid: str | None
+    transaction_rid: str | None
+    file_path: str | None
+
+
 @dataclass(slots=True)
 class LineAccounting:
     """The outcome of every line: read = committed + accepted + rejected + unsent, at any moment.
@@ -50,6 +60,7 @@ class LineAccounting:
     replayed: int = 0  # of the committed and accepted, those that were stored before
     bytes: int = 0
     rejects: list[tuple[int, str]] = field(default_factory=list)  # the first few: line or 0, reason
+    exports: list[StoredExport] = field(default_factory=list)  # one for each chunk
     last_error: str | None = None
 
     @property
@@ -70,6 +81,10 @@ class SafeChunk(Struct):
     records_rejected: int
     rejects: tuple[Reject, ...]
     replayed: bool
+    receipt_id: str | None = None
+    dataset_rid: str | None = None
+    transaction_rid: str | None = None
+    file_path: str | None = None
 
 
 class FailedChunk(Struct):
@@ -142,5 +157,8 @@ def record_accepted(balance: LineAccounting, safe: SafeChunk, lines_before: int 
         balance.accepted += safe.records_ingested
     if safe.replayed:
         balance.replayed += safe.records_ingested
+    balance.exports.append(
+        StoredExport(safe.receipt_id, safe.dataset_rid, safe.transaction_rid, safe.file_path)
+    )
     rejects = ((lines_before + each.line, each.reason) for each in safe.rejects)
     balance.record_rejected(safe.records_rejected, rejects)

@@ -134,8 +134,8 @@ def expect_number(value: object, record: Record) -> tuple[object, int]:
 def find_numbers(
     record: Record, names: tuple[str, ...] = ("valueDouble", "value", "valueInteger")
 ) -> Iterator[tuple[str, object]]:
-    """Yield the fields that are present and not null, with their names."""
-    return ((name, record[name]) for name in names if record.get(name) is not None)
+    """Yield the fields that are neither absent nor null nor "", with their names."""
+    return ((name, record[name]) for name in names if record.get(name) not in (None, ""))
 
 
 def parse_number(sent: object) -> float | None:

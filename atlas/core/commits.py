@@ -13,12 +13,14 @@ Lane = Literal["normal", "isolated"]
 class Backlog(Struct, frozen=True):
     """The numbers of waiting exports: fresh ones, and failed ones that are retried separately.
 
-    `is_full`: the fresh ones fill a whole group.
+    `is_full`: the fresh ones fill a whole group. `doubtful`: how many of them are not claimed,
+    because the database may have lost what happened to them.
     """
 
     fresh: int = 0
     failed: int = 0
     is_full: bool = False
+    doubtful: int = 0
 
     @property
     def waiting(self) -> int:

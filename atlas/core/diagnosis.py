@@ -8,6 +8,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from atlas.core.status import ServiceVerdict
+
 Verdict = Literal["pass", "warn", "fail", "unknown"]
 Evidence = tuple[tuple[str, str], ...]  # names and values that were observed, in reading order
 
@@ -56,11 +58,12 @@ class Section(Struct, frozen=True):
 
 
 class Diagnosis(Struct, frozen=True):
-    """All steps in their order, and sections with additional facts."""
+    """All steps in their order, the verdict, and sections with additional facts."""
 
     at: datetime
     version: str
     steps: tuple[CheckResult, ...]
+    verdict: ServiceVerdict
     sections: tuple[Section, ...] = ()
 
     @property
@@ -71,7 +74,8 @@ class Diagnosis(Struct, frozen=True):
 
 
 class DiagnosisRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """Optional inputs of a diagnosis: a phone's token, and the URL that phones use."""
+    """Optional inputs of a diagnosis: a phone's token, the URL that phones use, a DPoP proof."""
 
     token: str | None = None
     url: str | None = None
+    proof: str | None = None

@@ -7,6 +7,8 @@ Key = tuple[str, ...]  # the name of a metric, then the values of its labels
 
 CALL_SECONDS = 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100
 STAGE_SECONDS = 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
+DELAY_SECONDS = 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 3_600, 86_400
+COMMIT_SECONDS = 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10
 GROUP_KIB = 4, 16, 64, 256, 1024, 4 * 1024, 16 * 1024, 64 * 1024, 128 * 1024
 BOUNDS: Mapping[str, Sequence[float]] = {
     "atlas_http_request_seconds": CALL_SECONDS,
@@ -15,6 +17,9 @@ BOUNDS: Mapping[str, Sequence[float]] = {
     "atlas_group_bytes": [kib * 1024 for kib in GROUP_KIB],
     "atlas_group_seconds": CALL_SECONDS,
     "atlas_foundry_call_seconds": CALL_SECONDS,
+    "atlas_stream_delay_seconds": DELAY_SECONDS,
+    "atlas_journal_commit_seconds": COMMIT_SECONDS,
+    "atlas_journal_batch_exports": (1, 2, 4, 8, 16, 32, 64, 128, 256),
 }
 
 

@@ -1,4 +1,4 @@
-"""Ids, pseudonyms, file paths, and timestamps as text."""
+"""Ids, pseudonyms, file paths, addresses, and timestamps as text."""
 
 import hashlib
 import hmac
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import get_args
+from urllib.parse import quote
 
 from atlas.core.messages import ExportMetadata, FileFormat, RawExport, StageInput, User
 
@@ -17,6 +18,7 @@ FOLDER_BYTES_MAX = 200
 API_PREFIX = "/api/v1/healthkit"  # of all routes for phones
 GROUPS = "healthkit/groups/"
 PROBE = "healthkit/probe/atlas.ndjson"  # only in transactions that are aborted
+PROBE_CONTENT = b"\n"  # adds no row if another client commits our probe
 EPOCH = datetime.fromtimestamp(0, UTC)
 PATH_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d)-(\d\d)-(\d\d)-(\d{3})Z(?![^.])")
 MILLISECOND = timedelta(milliseconds=1)
@@ -161,7 +163,18 @@ def pseudonymize(key: bytes, sub: str) -> str:
 
 
 def pseudonymize_path(path: str, pseudonym: str) -> str:
-    """Return a path with the user's folder, which contains the sub, replaced by the pseudonym."""
+    """Return a path in which `{user PSEUDONYM}` stands for the user's folder, named by the sub."""
     if not is_single_export(path):
         return path
-    return f"healthkit/raw/{pseudonym}/{path.rpartition('/')[2]}"
+    return f"healthkit/raw/{{user {pseudonym}}}/{path.rpartition('/')[2]}"
+
+
+def build_dataset_url(host: str, dataset: str, branch: str) -> str | None:
+    """Return the address of a dataset, at its branch, in Foundry's web interface.
+
+    None for an emulator, which has no web interface. Foundry itself is only reached by HTTPS.
+    """
+    if not host.startswith("https://"):
+        return None
+    path = f"{quote(dataset, safe='')}/{quote(branch, safe='')}"
+    return f"{host}/workspace/data-integration/dataset/preview/{path}"

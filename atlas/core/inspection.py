@@ -7,6 +7,12 @@ from typing import Literal
 from msgspec import Struct
 
 from atlas.core.messages import JournalEntry
+from atlas.core.phones import PhoneAge
+from atlas.core.status import Replica
+from atlas.core.stream import StreamBacklog
+
+CLOCK_SKEW_SECONDS_MAX = 30.0  # between a replica and the database
+COUNTED_EXPORTS_MAX = 100_000  # so that an inspection of a large journal delays no export
 
 
 class IssuerKeys(Struct, frozen=True):
@@ -57,6 +63,36 @@ class ExportTotals(Struct, frozen=True):
     bytes: int
 
 
+class DatabaseHealth(Struct, frozen=True, kw_only=True):
+    """The condition of the database of a journal that replicas share, and of these replicas.
+
+    `defect` is a setting that could lose exports, "" if there is none. `standbys` are the
+    synchronous ones. `connections` is the number that our role may open, None if a pooler decides
+    it; a replica needs `connections_of_replica`. `clock_skew_seconds`: by which our clock is ahead.
+    `is_led`: a replica holds the lease. `are_notifications_delayed`: a notification did not arrive.
+    """
+
+    version: int
+    defect: str
+    standbys: str
+    has_checksums: bool
+    connections: int | None
+    connections_of_replica: int
+    clock_skew_seconds: float
+    oldest_transaction_seconds: float | None
+    are_notifications_delayed: bool
+    is_led: bool
+    replicas: tuple[Replica, ...]
+
+
+class CommittedRows(Struct, frozen=True):
+    """The newest committed exports of a journal, and `oldest`, the first of their transactions."""
+
+    exports: int = 0
+    rows: int = 0
+    oldest: str = ""
+
+
 class JournalHealth(Struct, frozen=True, kw_only=True):
     """The condition of a journal.
 
@@ -65,7 +101,9 @@ class JournalHealth(Struct, frozen=True, kw_only=True):
     by reason, `failed` the waiting ones that have failed and are retried separately; a reason has
     the instance id of its newest export. `open_transactions` are recorded as open; `attempts` is
     the number of attempts to begin one that have no answer. `last` is the last committed export,
-    `damaged_copies` are the names of copies made when the journal was damaged.
+    `committed` the newest ones. `damaged_copies` are the names of copies made when the journal was
+    damaged. `database` is None if no replicas can share the journal. `unpublished` are the rows
+    that the stream lacks. `phones` counts those of the last 30 days by age.
     """
 
     path: str
@@ -82,8 +120,12 @@ class JournalHealth(Struct, frozen=True, kw_only=True):
     open_transactions: tuple[str, ...]
     attempts: int
     last: JournalEntry | None
+    committed: CommittedRows = CommittedRows()
     damaged_copies: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    database: DatabaseHealth | None = None
+    unpublished: StreamBacklog = StreamBacklog()
+    phones: tuple[PhoneAge, ...] = ()
 
     @property
     def failed_exports(self) -> int:
@@ -103,6 +145,33 @@ class TransactionInfo(Struct, frozen=True):
         return self.created if self.closed is None else self.closed
 
 
-class SchemaColumn(Struct, frozen=True):
+SchemaReader = Literal["ndjson", "parquet", "other", "unknown"]
+
+
+class StreamInfo(Struct, frozen=True):
+    """A Foundry stream: the type of each column, the columns of its key, and its present view.
+
+    The view is another one after each reset.
+    """
+
+    columns: Mapping[str, str]
+    key: tuple[str, ...]
+    view: str
+
+
+class RowCount(Struct, frozen=True):
+    """A number of rows, and the way in which Foundry counted them."""
+
+    rows: int
+    way: str
+    is_minimum: bool = False
+
+
+class ViewRequest(Struct, frozen=True):
+    """A View to be created in a folder, over a branch of a dataset."""
+
     name: str
-    kind: str
+    folder_rid: str
+    branch: str
+    dataset_rid: str
+    dataset_branch: str

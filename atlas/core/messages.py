@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from atlas.core.phones import NO_SUMMARY, RowSummary
 from atlas.core.traces import Trace
 
 Status = Literal["accepted", "committed", "set_aside", "abandoned"]
@@ -82,6 +83,7 @@ class DecodedExport(Struct, frozen=True, tag="Decoded"):
     """An export's lines as sent. The id is the same whenever the same export is sent again.
 
     `likeness` is a hash that is equal for equal bytes, comparable only within one process.
+    `is_stuck`: the device keeps sending these bytes.
     """
 
     id: str
@@ -89,6 +91,7 @@ class DecodedExport(Struct, frozen=True, tag="Decoded"):
     text: bytes
     first: int = 1
     likeness: int = 0
+    is_stuck: bool = False
 
 
 StageInput = RawExport | StreamPart | DecodedExport  # an export as a stage receives it
@@ -130,6 +133,7 @@ class CompressedRows(Struct, frozen=True):
     rejected: int
     rejects: tuple[Reject, ...] = ()
     reasons: Mapping[str, int] = {}
+    summary: RowSummary = NO_SUMMARY
 
 
 class FlattenedExport(Struct, frozen=True):
@@ -139,6 +143,7 @@ class FlattenedExport(Struct, frozen=True):
     head: ExportMetadata
     at: datetime
     table: CompressedRows
+    is_stuck: bool = False
 
 
 class Receipt(Struct, frozen=True):
@@ -226,11 +231,8 @@ class RemovalResult(Struct, frozen=True):
     transaction: str | None = None
 
 
-class ReplacementResult(Struct, frozen=True):
-    """The number of files replaced in the dataset. `transaction` is None if there were none."""
-
-    files: int
-    transaction: str | None = None
+class ReplacementResult(RemovalResult, frozen=True):
+    """The number of files replaced in the dataset."""
 
 
 class PathOwner(Struct, frozen=True):
@@ -243,8 +245,8 @@ class PathOwner(Struct, frozen=True):
 class GroupLimits(Struct, frozen=True, forbid_unknown_fields=True):
     """The limits of one group. A file larger than the limit gets a group of its own."""
 
-    exports_max: int = 1_000
-    bytes_max: int = 64 * 1024 * 1024
+    exports_max: Annotated[int, Meta(ge=1, description="exports of one transaction")] = 1_000
+    bytes_max: Annotated[int, Meta(ge=1, description="bytes of one transaction")] = 64 * 1024 * 1024
 
 
 class JournalEntry(Struct, frozen=True):

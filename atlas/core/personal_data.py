@@ -44,11 +44,21 @@ class RewrittenFile(Struct, frozen=True):
     rows: int
 
 
+class KnownPhone(Struct, frozen=True):
+    """A phone of this person that the journal remembers. `types` is the number of sample types."""
+
+    device: str
+    last_export_at: datetime | None
+    types: int
+
+
 class JournalHoldings(Struct, frozen=True):
     """A person's data in the journal.
 
     `digests` is the number of compacted receipts by transaction. Compacted receipts no longer
-    record the file of their rows.
+    record the file of their rows. Once old ones were deleted, the person may have rows in
+    transactions that the journal no longer knows, and in the `incomplete` ones; until then it is
+    None. `reports` is the number of reports that the person's phones have sent.
     """
 
     user: str
@@ -56,6 +66,9 @@ class JournalHoldings(Struct, frozen=True):
     shared: tuple[SharedFile, ...] = ()
     aside: tuple[SetAsideExport, ...] = ()
     digests: Mapping[str, int] = {}
+    incomplete: frozenset[str] | None = None
+    phones: tuple[KnownPhone, ...] = ()
+    reports: int = 0
 
 
 class PurgeResult(Struct, frozen=True):
@@ -82,16 +95,20 @@ class PersonalDataReport(Struct, frozen=True):
     shared: tuple[SharedFile, ...]
     aside: tuple[SetAsideExport, ...]
     listed: tuple[DatasetFile, ...] = ()
+    phones: tuple[KnownPhone, ...] = ()
+    reports: int = 0
 
     @property
     def is_empty(self) -> bool:
-        return not (self.files or self.exports or self.digests or self.shared)
+        stored = self.files or self.exports or self.digests or self.shared
+        return not (stored or self.phones or self.reports)
 
 
 class ErasureReceipt(Struct, frozen=True):
     """The receipt of an erasure: the changes made, and the steps left to others.
 
     `shared` are files with rows of this person that could not be read, and so were not changed.
+    `known`: there were data of this person, in the dataset or in the journal.
     """
 
     at: datetime
@@ -103,6 +120,7 @@ class ErasureReceipt(Struct, frozen=True):
     shared: tuple[SharedFile, ...]
     to_do: tuple[str, ...]
     rewritten: tuple[RewrittenFile, ...] = ()
+    known: bool = True
 
 
 def build_report(
@@ -124,6 +142,8 @@ def build_report(
         shared=shared,
         aside=journal.aside,
         listed=tuple(files) if lists else (),
+        phones=journal.phones,
+        reports=journal.reports,
     )
 
 

@@ -23,7 +23,6 @@ DEPTH_MAX = 64
 
 Text = str | None
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Number = float | Integer | None
 Scalar = str | float | Integer | bool | None
 Flat = Scalar | list[Scalar] | dict[str, Scalar]
 Shallow = Scalar | list[Flat] | dict[str, Flat]
@@ -60,7 +59,7 @@ class Record(Struct, rename="camel", forbid_unknown_fields=True, gc=False):
     uuid: Text = None
     start_date: Text = None
     end_date: Text = None
-    value_double: Number = None
+    value_double: float | None = None
     unit: Text = None
     metadata: dict[str, Scalar] | None = None
     type: Text = None
@@ -183,25 +182,22 @@ def to_text(value: object) -> str:
 
 
 def to_number(*values: object) -> float | None:
-    """Return the first value that is not None as a finite number; None if it is not one.
+    """Return the first value that is not absent as a finite number; None if it is not one.
 
-    Text counts if it is a JSON number. Booleans do not count, though they are integers in Python.
+    None and "" are absent. Text counts if it is a JSON number. Booleans do not count, though they
+    are integers in Python.
     """
-    candidate = next((value for value in values if value is not None), None)
+    candidate = next((value for value in values if value is not None and value != ""), None)
     if isinstance(candidate, str):
         candidate = parse_json_number(candidate.strip())
     if isinstance(candidate, bool) or not isinstance(candidate, int | float):
         return None
-    return candidate if is_finite(candidate) else None
+    return float(candidate) if is_finite(candidate) else None
 
 
 def parse_json_number(text: str) -> float | None:
     """Parse text as a JSON number; None if it is not one."""
-    match = JSON_NUMBER.fullmatch(text)
-    if match is None:
-        return None
-    is_integer = match[2] is None and match[3] is None and len(text) < 300
-    return int(text) if is_integer else float(text)
+    return float(text) if JSON_NUMBER.fullmatch(text) else None
 
 
 def is_finite(value: float) -> bool:

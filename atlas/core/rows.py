@@ -1,7 +1,9 @@
-"""The row of a HealthKit record: 21 columns, in the order of the dataset."""
+"""The row of a HealthKit record: 21 columns, in the order of the dataset, or 23."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import msgspec
 from msgspec import Raw, Struct
@@ -17,6 +19,7 @@ from atlas.core.records import (
     decode_slow,
     to_number,
 )
+from atlas.core.summaries import SummaryBuilder
 
 REJECTS_SHOWN = 20
 
@@ -36,6 +39,18 @@ class RejectLog(Struct):
     first: int = 1
     blank: int = 0
     rejects: list[Reject] = []
+
+
+class RowForm(Struct, frozen=True):
+    """The form of the rows.
+
+    23 columns are the 21 and two that make a sample's rows easy to deduplicate: see `KeyedRow`.
+    `whole_numbers` are written as "double" (60.0) or as "integer" (60), as the old service did: a
+    reader that infers types takes a file of integers for LONG, and then cannot read 72.5.
+    """
+
+    columns: Literal[21, 23] = 21
+    whole_numbers: Literal["double", "integer"] = "double"
 
 
 class DatasetRow(Struct, gc=False):
@@ -64,7 +79,25 @@ class DatasetRow(Struct, gc=False):
     raw_healthkit_record: str
 
 
-COLUMNS = Header.__struct_fields__ + DatasetRow.__struct_fields__[1:]
+class KeyedRow(DatasetRow, gc=False):
+    """A row that says which sample it is about, and if the sample was deleted.
+
+    `sample_key` is the uuid, or else the SHA-256 of the line in hexadecimal.
+    """
+
+    sample_key: str
+    is_deleted: bool
+
+
+ColumnType = Literal["string", "double", "boolean"]
+TYPES: Mapping[object, ColumnType] = {float | None: "double", bool: "boolean"}  # else "string"
+KEYED_COLUMN_TYPES: Mapping[str, ColumnType] = {
+    field.name: TYPES.get(field.type, "string")
+    for field in (*msgspec.structs.fields(Header), *msgspec.structs.fields(KeyedRow)[1:])
+}
+KEYED_COLUMNS = tuple(KEYED_COLUMN_TYPES)
+COLUMNS = KEYED_COLUMNS[: -len(KeyedRow.__annotations__)]
+DEFAULT_FORM = RowForm()
 NO_DEVICE = Device()
 
 _encoder = msgspec.json.Encoder()
@@ -75,14 +108,19 @@ def flatten(
     header: Header,
     first: int = 1,
     read: Callable[[bytes], Record] = decode_fast,
+    form: RowForm = DEFAULT_FORM,
+    summary: SummaryBuilder | None = None,
 ) -> RowTable:
     """Make a row of every valid line, and a reject of every invalid one; blank lines are skipped.
 
     `first` is the number of the first line. Each row is encoded before the next one is made, so
-    that there is never a list of them.
+    that there is never a list of them. `summary` records facts about the phone.
     """
     log = RejectLog(first)
-    ndjson = encode_rows(iterate_rows(lines, header, read, log))
+    table = iterate_rows(lines, header, read, log, SummaryBuilder() if summary is None else summary)
+    if form != DEFAULT_FORM:
+        table = (convert_row(row, form) for row in table)
+    ndjson = encode_rows(table)
     rejected = len(log.rejects)
     ingested = len(lines) - log.blank - rejected
     shown = tuple(log.rejects[:REJECTS_SHOWN])
@@ -136,6 +174,7 @@ def iterate_rows(
     header: Header,
     read: Callable[[bytes], Record],
     log: RejectLog,
+    summary: SummaryBuilder,
 ) -> Iterator[DatasetRow]:
     """Yield the rows: the hot loop of Atlas, in one piece, without an unnecessary call.
 
@@ -143,7 +182,8 @@ def iterate_rows(
     that are absent, null or "". A cache of devices is not worth it: a lookup costs as much as
     encoding five short texts.
     """
-    head = encode_header(header)
+    head, samples, horizon = encode_header(header), summary.samples, summary.horizon
+    find_latest = samples.get
     for line_number, line in enumerate(lines, log.first):
         if line.isspace() or not line:  # checked first: there may be four million of them
             log.blank += 1
@@ -160,16 +200,23 @@ def iterate_rows(
                 continue
         device = record.device or NO_DEVICE
         value = record.value_double
+        type = record.sample_type or record.type or ""
+        start = record.start_date or record.start or ""
+        latest = find_latest(type)
+        if latest is None:
+            summary.add_type(type, start, record)
+        elif latest < start < horizon:
+            samples[type] = start
         yield DatasetRow(
             head,
-            record.sample_type or record.type or "",
+            type,
             record.source_name or record.source or "",
             record.sample_class or "",
             record.quantity_type or "",
             record.source_version or "",
             record.data_type or "",
             record.uuid or "",
-            record.start_date or record.start or "",
+            start,
             record.end_date or record.end or "",
             to_number(record.value, record.value_integer) if value is None else value,
             record.unit or "",
@@ -180,6 +227,31 @@ def iterate_rows(
             device.software_version or "",
             line.decode(),  # faster than str(line, "utf-8")
         )
+
+
+def convert_row(row: DatasetRow, form: RowForm) -> DatasetRow:
+    """Convert a row to another form than the default one."""
+    value = row.value_double
+    if form.whole_numbers == "integer" and value is not None and value.is_integer():
+        row.value_double = int(value)
+    if form.columns == len(COLUMNS):
+        return row
+    fields = msgspec.structs.asdict(row)
+    return KeyedRow(
+        **fields,
+        sample_key=build_sample_key(row.uuid, row.raw_healthkit_record),
+        is_deleted=is_deletion(row.uuid, row.sample_type, row.start_date),
+    )
+
+
+def build_sample_key(uuid: str, line: str) -> str:
+    """Return the uuid of the sample, or else the SHA-256 of the line in hexadecimal."""
+    return uuid or hashlib.sha256(line.encode()).hexdigest()
+
+
+def is_deletion(uuid: str, sample_type: str, start_date: str) -> bool:
+    """True if a row says nothing of a sample but its uuid: the sample was deleted."""
+    return bool(uuid) and not sample_type and not start_date
 
 
 def encode_header(header: Header) -> Raw:

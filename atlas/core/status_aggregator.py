@@ -4,15 +4,16 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
-from itertools import islice
-from typing import Any, NamedTuple, TypeVar
-
-from msgspec import Struct
+from typing import Any, NamedTuple
 
 from atlas.core import events, identifiers
+from atlas.core.about import About
+from atlas.core.counted_events import COUNTED_EVENTS
 from atlas.core.events import Event, EventSink
 from atlas.core.histograms import EMPTY, Histograms, Key
+from atlas.core.phones import PhoneTotals
 from atlas.core.ports import Clock
+from atlas.core.recent_calls import RecentLatency
 from atlas.core.status import (
     COMMITS_MAX,
     HISTORY_MAX,
@@ -25,41 +26,13 @@ from atlas.core.status import (
     StageStatus,
     StatusCounts,
     StatusSnapshot,
+    build_journal_status,
+    format_optional,
+    take_last,
 )
-
-T = TypeVar("T")
+from atlas.core.verdict import judge
 
 STAGES = "authenticate", "decode", "flatten", "journal"
-COUNTED: Mapping[type[Event], Callable[[Any], Key]] = {
-    events.RequestRefused: lambda event: ("atlas_refusals", event.code),
-    events.ConnectionRejected: lambda event: ("atlas_connections_refused", event.code),
-    events.ConnectionAborted: lambda event: ("atlas_connections_cut", event.reason),
-    events.RecordCountMismatch: lambda _: ("atlas_record_count_mismatches",),
-    events.ClientStuck: lambda _: ("atlas_stuck_clients",),
-    events.KeysFetched: lambda _: ("atlas_jwks_fetches", "ok"),
-    events.KeysUnavailable: lambda _: ("atlas_jwks_fetches", "failed"),
-    events.StageCrashed: lambda event: ("atlas_stage_crashes", event.stage),
-    events.ExportReplayed: lambda _: ("atlas_exports", "replayed"),
-    events.ExportQuarantined: lambda _: ("atlas_exports", "quarantined"),
-    events.ExportFailed: lambda event: ("atlas_exports_failed", event.cause),
-    events.JournalDamaged: lambda _: ("atlas_journal_damaged",),
-    events.TotalsMismatch: lambda _: ("atlas_ledger_unbalanced",),
-    events.ForeignWriterDetected: lambda _: ("atlas_foreign_writers",),
-    events.OrphanAborted: lambda _: ("atlas_orphans", "aborted"),
-    events.OrphanSuspected: lambda _: ("atlas_orphans", "suspected"),
-    events.FoundryTokenFetched: lambda _: ("atlas_foundry_token_fetches", "ok"),
-    events.FoundryTokenRefused: lambda _: ("atlas_foundry_token_fetches", "failed"),
-}
-
-
-class About(Struct, frozen=True):
-    """Facts that do not change while the service runs. The limits are the journal's."""
-
-    version: str
-    dataset: str
-    branch: str
-    bytes_max: int
-    exports_max: int
 
 
 class Cursor(NamedTuple):
@@ -77,6 +50,7 @@ class StatusAggregator:
 
     Uploads are paused while nothing shows that Foundry accepts exports other than those that it
     refuses. `paused_reason` is the latest reason, `paused_at` the time of the first one.
+    `is_leading`: this replica holds the lease; without other replicas there is none.
     """
 
     def __init__(self, about: About, clock: Clock) -> None:
@@ -84,16 +58,19 @@ class StatusAggregator:
         self.clock = clock
         self.counts = Counter[Key]()
         self.histograms = Histograms()
+        self.latency = RecentLatency()
         self.paused_reason: str | None = None
         self.paused_at: datetime | None = None
         self.last_commit_at: datetime | None = None
+        self.is_leading = False
+        self.phones = PhoneTotals()
         self.cursor = FROM_START
         self._started = identifiers.format_timestamp(clock())
         self._commits: deque[RecentCommit] = deque(maxlen=COMMITS_MAX)
         self._history: deque[HistoryPoint] = deque(maxlen=HISTORY_MAX)
         self._last_totals = JournalTotals({}, {})
         self._handlers: Mapping[type[Event], Callable[[Any], None]] = {
-            **{kind: partial(self._count, key) for kind, key in COUNTED.items()},
+            **{kind: partial(self._count, key) for kind, key in COUNTED_EVENTS.items()},
             events.RequestAnswered: self._on_request_answered,
             events.RequestRead: self._on_request_read,
             events.RequestsShed: self._on_requests_shed,
@@ -106,6 +83,14 @@ class StatusAggregator:
             events.GroupRecovered: self._on_group_recovered,
             events.UploadPaused: self._on_upload_paused,
             events.FoundryCalled: self._on_foundry_called,
+            events.RowsPublished: self._on_rows_published,
+            events.StreamRowsSkipped: self._on_rows_lost,
+            events.StreamRowsDropped: self._on_rows_lost,
+            events.LeadershipTaken: self._on_leadership_taken,
+            events.LeadershipLost: self._on_leadership_lost,
+            events.ExportsOfferedAgain: self._on_exports_offered_again,
+            events.ExportsStored: self._on_exports_stored,
+            events.PhonesCounted: self._on_phones_counted,
         }
 
     def find_handler(self, kind: type[Event]) -> EventSink | None:
@@ -134,28 +119,37 @@ class StatusAggregator:
 
         While the journal does not respond, its last totals are shown.
         """
+        about = self.about
         if gauges.totals is not None:
             self._last_totals = gauges.totals
-        journal = self._build_journal_status(self._last_totals)
+        totals = self._last_totals
+        journal = build_journal_status(totals, about.bytes_max, about.exports_max, self.clock())
+        foundry = FoundryStatus(
+            self.paused_reason,
+            format_optional(self.paused_at),
+            format_optional(self.last_commit_at),
+        )
+        replicas = () if totals.database is None else totals.database.replicas
         return StatusSnapshot(
             at=identifiers.format_timestamp(self.clock()),
-            version=self.about.version,
+            version=about.version,
             started=self._started,
-            dataset=self.about.dataset,
-            branch=self.about.branch,
+            dataset=about.dataset,
+            branch=about.branch,
             is_draining=gauges.is_draining,
+            verdict=judge(gauges, journal, foundry, replicas),
             stages=tuple(self._list_stages(gauges, journal)),
             counts=self._build_counts(),
             rejects=self.by_label("atlas_lines_rejected"),
             refusals=self.by_label("atlas_refusals"),
             journal=journal,
-            foundry=FoundryStatus(
-                self.paused_reason,
-                isoformat(self.paused_at),
-                isoformat(self.last_commit_at),
-            ),
+            foundry=foundry,
             commits=take_last(self._commits, self.cursor.commits - since.commits),
             history=take_last(self._history, self.cursor.moments - since.moments),
+            phones=self.phones,
+            replicas=replicas,
+            latency=self.latency.summarize(),
+            dataset_url=about.dataset_url,
         )
 
     def _build_counts(self) -> StatusCounts:
@@ -186,25 +180,13 @@ class StatusAggregator:
         seconds = self.histograms.get(("atlas_group_seconds",), EMPTY).sum
         yield StageStatus("upload", committed, *queue, crashes["upload"], seconds)
 
-    def _build_journal_status(self, totals: JournalTotals) -> JournalStatus:
-        return JournalStatus(
-            exports=totals.exports.get("accepted", 0),
-            bytes=totals.bytes.get("accepted", 0),
-            oldest_seconds=totals.oldest_seconds(self.clock()),
-            set_aside=totals.exports.get("set_aside", 0),
-            free_bytes=totals.free_bytes,
-            bytes_max=self.about.bytes_max,
-            exports_max=self.about.exports_max,
-            failed=totals.failed,
-            failed_reason=totals.failed_reason,
-        )
-
     def _count(self, key: Callable[[Event], Key], event: Event) -> None:
         self.counts[key(event)] += 1
 
     def _on_request_answered(self, event: events.RequestAnswered) -> None:
         self.counts["atlas_http_requests", event.route, event.method, str(event.status)] += 1
         self.histograms["atlas_http_request_seconds", event.route].observe(event.seconds)
+        self.latency.add_request(event)
 
     def _on_request_read(self, event: events.RequestRead) -> None:
         self.counts[("atlas_request_bytes",)] += event.bytes
@@ -213,6 +195,7 @@ class StatusAggregator:
         for route, requests in event.routes.items():
             self.counts["atlas_http_requests", route, "POST", str(event.status)] += requests
         self.counts["atlas_refusals", event.code] += event.requests
+        self.latency.add_shed_requests(event)
 
     def _on_stage_completed(self, event: events.StageCompleted) -> None:
         self.histograms["atlas_stage_seconds", event.stage].observe(event.seconds)
@@ -273,17 +256,38 @@ class StatusAggregator:
         if event.is_retry:
             self.counts["atlas_foundry_retries", event.operation] += 1
         self.histograms["atlas_foundry_call_seconds", event.operation].observe(event.seconds)
+        self.latency.add_foundry_call(event)
+
+    def _on_rows_published(self, event: events.RowsPublished) -> None:
+        self.counts["atlas_stream_rows", "published"] += event.rows
+        for delay in event.delays:
+            self.histograms[("atlas_stream_delay_seconds",)].observe(delay)
+
+    def _on_rows_lost(self, event: events.StreamRowsSkipped | events.StreamRowsDropped) -> None:
+        self.counts["atlas_stream_rows", event.reason] += event.rows
+
+    def _on_leadership_taken(self, _event: events.LeadershipTaken) -> None:
+        self.counts[("atlas_leadership_taken",)] += 1
+        self.is_leading = True
+
+    def _on_leadership_lost(self, event: events.LeadershipLost) -> None:
+        """End a pause, too: the next one is of another replica."""
+        self.counts["atlas_leadership_lost", event.reason] += 1
+        self.is_leading = False
+        self._resume()
+
+    def _on_exports_offered_again(self, event: events.ExportsOfferedAgain) -> None:
+        self.counts["atlas_journal_offered_again", "lost"] += event.lost
+        self.counts["atlas_journal_offered_again", "present"] += event.exports - event.lost
+
+    def _on_exports_stored(self, event: events.ExportsStored) -> None:
+        self.histograms[("atlas_journal_commit_seconds",)].observe(event.seconds)
+        self.histograms[("atlas_journal_batch_exports",)].observe(event.exports)
+
+    def _on_phones_counted(self, event: events.PhonesCounted) -> None:
+        self.phones = PhoneTotals(event.active, event.quiet, event.stuck)
 
     def _resume(self, committed_at: datetime | None = None) -> None:
         self.paused_reason = self.paused_at = None
         if committed_at is not None:
             self.last_commit_at = committed_at
-
-
-def isoformat(at: datetime | None) -> str | None:
-    return None if at is None else identifiers.format_timestamp(at)
-
-
-def take_last(items: deque[T], count: int) -> tuple[T, ...]:
-    """Return the last items, or all that are stored, the oldest first."""
-    return tuple(islice(items, max(len(items) - count, 0), None))

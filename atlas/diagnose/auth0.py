@@ -36,12 +36,13 @@ async def check_clock(context: Context) -> CheckOutcome:
 
 
 async def fetch_issuer_and_token(context: Context) -> None:
-    """Fetch the issuer's keys and our token, for steps 2 and 6."""
+    """Fetch the issuers' keys and our token, for steps 2 and 6."""
     facts, inspectors = context.facts, context.inspectors
-    try:
-        facts.issuer_keys = await inspectors.issuer.fetch_keys()
-    except CheckFailed as failure:
-        facts.issuer_keys = failure
+    for issuer in context.settings.auth0.issuers or ("",):
+        try:
+            facts.issuer_keys[issuer] = await inspectors.issuer.fetch_keys(issuer)
+        except CheckFailed as failure:
+            facts.issuer_keys[issuer] = failure
     try:
         facts.token_seconds = await inspectors.foundry.fetch_token()
     except CheckFailed as failure:
@@ -57,32 +58,44 @@ def format_skew(skew: float | None) -> str:
 
 
 async def check_issuer(context: Context) -> CheckOutcome:
-    keys, address = context.facts.issuer_keys, redact_url(context.settings.auth0.issuer)
-    context.note(("issuer", address))
-    if isinstance(keys, CheckFailed):
-        raise keys
-    if keys is None:
+    failures = list[CheckFailed]()
+    for issuer, keys in context.facts.issuer_keys.items():
+        address = redact_url(issuer)
+        context.note(("issuer", address))
+        if isinstance(keys, CheckFailed):
+            failures.append(keys)
+            continue
+        context.note(
+            ("keys", f"{keys.usable} usable, {keys.others} others"),
+            ("TLS", "certificate trusted" if address.startswith("https") else "none (http)"),
+            ("answered in", f"{keys.seconds * 1000:.0f} ms"),
+        )
+    if failures:
+        raise failures[0]
+    if not context.facts.issuer_keys:
         return CheckOutcome("unknown", "See step 1.")
-    context.note(
-        ("keys", f"{keys.usable} usable, {keys.others} others"),
-        ("TLS", "certificate trusted" if address.startswith("https") else "none (http)"),
-        ("answered in", f"{keys.seconds * 1000:.0f} ms"),
-    )
-    return CheckOutcome("pass", "The issuer has usable keys.")
+    is_single = len(context.facts.issuer_keys) == 1
+    reason = "The issuer has usable keys." if is_single else "All issuers have usable keys."
+    return CheckOutcome("pass", reason)
 
 
 async def check_token(context: Context) -> CheckOutcome:
-    """Check all claims; the first bad one is the reason."""
-    token, inspectors = context.request.token, context.inspectors
+    """Check all claims, and those of its proof if there is one; the first bad is the reason."""
+    token, proof, inspectors = context.request.token, context.request.proof, context.inspectors
     if token is None:
         remedy = "Pass the token of a phone: atlas diagnose --token TOKEN"
         return CheckOutcome("unknown", "No token was given.", remedy)
     scope = context.settings.auth0.required_scope
-    claims = inspectors.issuer.explain(token, scope, inspectors.journal.pseudonym)
+    claims = [*inspectors.issuer.explain(token, scope, inspectors.journal.pseudonym)]
+    if proof is not None:
+        base = context.settings.edge.public_url or context.request.url or ""
+        claims += inspectors.issuer.explain_proof(proof, token, base)
     context.note(*((claim.name, f"{MARKS[claim.verdict]}: {claim.value}") for claim in claims))
     for claim in claims:
         if claim.verdict == "bad":
             return CheckOutcome("fail", f"{claim.name}: {claim.reason}", claim.to_do)
     if any(claim.verdict == "unknown" for claim in claims):
         return CheckOutcome("unknown", "The signature cannot be verified: see step 2.")
-    return CheckOutcome("pass", "Atlas accepts this token.")
+    is_bound = any(claim.name == "cnf" for claim in claims)
+    suffix = ", with a DPoP proof for each request" if is_bound else ""
+    return CheckOutcome("pass", f"Atlas accepts this token{suffix}.")

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 from atlas.core import identifiers, ports
 from atlas.core.diagnosis import CheckFailed, DiagnosisRequest
 from atlas.core.inspection import IssuerKeys, JournalHealth, TransactionInfo
+from atlas.core.status import ServiceVerdict
 from atlas.settings import Settings
 
 NOT_SET = "not set"
@@ -22,15 +23,18 @@ class Inspectors:
     endpoint: ports.PublicEndpoint
     journal: ports.JournalInspector
     foundry: ports.DatasetInspection
+    schemas: ports.SchemaInspection
+    rows: ports.RowCounter
     branch: ports.Branch
     maintenance: ports.MaintenanceTasks | None  # None while another process owns the branch
+    stream: ports.StreamInspection | None = None  # None if none is configured
 
 
 @dataclass(slots=True)
 class Facts:
     """Results of earlier steps that later steps need. `last_commit` is the last one of ours."""
 
-    issuer_keys: IssuerKeys | CheckFailed | None = None
+    issuer_keys: dict[str, IssuerKeys | CheckFailed] = field(default_factory=dict)  # by issuer
     token_seconds: int | CheckFailed | None = None
     version: str | None = None
     journal: JournalHealth | None = None
@@ -45,7 +49,8 @@ class Context:
     """Inputs and state of a diagnosis.
 
     `is_serving` is true if a service runs with these settings. `refusals` are its rejected requests
-    by error code. `evidence` belongs to the current step.
+    by error code, `service_verdict` is its verdict on itself. `evidence` belongs to the current
+    step.
     """
 
     settings: Settings
@@ -54,6 +59,7 @@ class Context:
     clock: ports.Clock
     is_serving: bool
     refusals: tuple[tuple[str, int], ...] = ()
+    service_verdict: ServiceVerdict | None = None
     facts: Facts = field(default_factory=Facts)
     evidence: list[tuple[str, str]] = field(default_factory=list)
 

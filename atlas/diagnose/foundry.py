@@ -7,9 +7,11 @@ import anyio
 from atlas.core.diagnosis import CheckFailed, CheckOutcome
 from atlas.core.errors import BranchBusy, FoundryError
 from atlas.core.identifiers import format_timestamp
+from atlas.core.inspection import TransactionInfo
+from atlas.core.verdict import count_exports
 from atlas.diagnose.context import Context, redact_url
-from atlas.diagnose.journal import count_exports
 
+RECORDED_SECONDS = 1.0  # until a transaction that was begun is certainly in the journal
 PROBE_SECONDS = 30.0  # for the probe, after the group that is in progress
 
 
@@ -62,10 +64,12 @@ async def check_transactions(context: Context) -> CheckOutcome:
     listed = facts.transactions
     if facts.open_transaction is None:
         facts.open_transaction = next((each for each in listed if each.status == "OPEN"), None)
+    if facts.open_transaction is not None and context.is_serving:
+        await update_open(context, facts.open_transaction)
     transaction = facts.open_transaction
     if transaction is None:
         return CheckOutcome("pass", "None is open." if listed else "None is open; none is listed.")
-    is_ours = facts.journal is not None and transaction.rid in facts.journal.open_transactions
+    is_ours = is_recorded(context, transaction)
     age = context.format_age(transaction.created)
     context.note(
         ("open", transaction.rid),
@@ -84,12 +88,26 @@ async def check_transactions(context: Context) -> CheckOutcome:
     )
 
 
+def is_recorded(context: Context, transaction: TransactionInfo) -> bool:
+    journal = context.facts.journal
+    return journal is not None and transaction.rid in journal.open_transactions
+
+
+async def update_open(context: Context, transaction: TransactionInfo) -> None:
+    """Look again at a transaction that is not recorded as ours: it may be younger than step 5."""
+    if is_recorded(context, transaction):
+        return
+    await anyio.sleep(RECORDED_SECONDS)
+    context.facts.journal = await context.inspectors.journal.inspect()
+    if (await context.inspectors.foundry.transaction(transaction.rid)).status != "OPEN":
+        context.facts.open_transaction = None
+
+
 async def check_probe(context: Context) -> CheckOutcome:
     """Upload a file, and abort its transaction, so that no reader ever sees it."""
     maintenance = context.inspectors.maintenance
     if maintenance is None:
-        reason = "Another process owns the branch, and does not answer: see step 5."
-        return CheckOutcome("unknown", reason)
+        return CheckOutcome("unknown", "The branch cannot be taken: see step 5.")
     try:
         with anyio.fail_after(PROBE_SECONDS):
             result = await maintenance.probe()

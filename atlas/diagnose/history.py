@@ -12,7 +12,7 @@ from atlas.core.errors import JSON_ERRORS, FoundryError
 from atlas.core.identifiers import format_duration, format_timestamp
 from atlas.core.inspection import TransactionInfo
 from atlas.core.personal_data import DatasetFile
-from atlas.core.rows import COLUMNS
+from atlas.core.rows import COLUMNS, KEYED_COLUMNS
 from atlas.diagnose.context import Context
 
 OUR_PREFIX, FILES_MAX = "healthkit/", 10_000  # FILES_MAX takes ten calls
@@ -111,7 +111,10 @@ def describe_content(content: bytes | None) -> str:
         return "nothing: a DELETE transaction removed it"
     if content.startswith(MAGIC):
         return f"{len(content):,} bytes of Parquet"
-    return f"{content.count(NEWLINE):,} rows of {len(COLUMNS)} columns"
+    is_keyed = f'"{KEYED_COLUMNS[-1]}":'.encode() in content.partition(NEWLINE)[0]
+    return (
+        f"{content.count(NEWLINE):,} rows of {len(KEYED_COLUMNS if is_keyed else COLUMNS)} columns"
+    )
 
 
 def explain_missing(context: Context) -> CheckOutcome | None:
@@ -149,6 +152,9 @@ def find_problem(content: bytes, file: DatasetFile) -> str | None:
             row = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
         except JSON_ERRORS:
             return f"Line {number} of the last file is not a JSON object."
-        if tuple(row) != COLUMNS:
-            return f"Line {number} of the last file does not have our {len(COLUMNS)} columns."
+        if tuple(row) not in (COLUMNS, KEYED_COLUMNS):
+            return (
+                f"Line {number} of the last file does not have our {len(COLUMNS)} or "
+                f"{len(KEYED_COLUMNS)} columns."
+            )
     return None

@@ -4,6 +4,9 @@ from collections.abc import Callable
 
 from atlas.core.diagnosis import CheckOutcome, Evidence
 from atlas.core.inspection import JournalHealth
+from atlas.core.phones import sum_ages
+from atlas.core.verdict import count_exports
+from atlas.diagnose import database
 from atlas.diagnose.context import Context
 
 MIB = 1024 * 1024
@@ -23,25 +26,30 @@ WAIT_OR_REPLAY = (
 
 async def check_journal(context: Context) -> CheckOutcome:
     health = await context.inspectors.journal.inspect()
-    path = context.settings.journal.path
-    if health is None and path is None:
+    options = context.settings.journal
+    if health is None and options.url == "memory:":
         return CheckOutcome(
             "unknown",
             "The journal is in memory, and is lost when its process ends.",
             "Keep it on disk: ATLAS_JOURNAL=sqlite:///var/journal.db",
         )
     if health is None:
-        reason = f"There is no journal at {path} yet."
+        place = "in the database" if options.is_shared else f"at {options.path}"
+        reason = f"There is no journal {place} yet."
         return CheckOutcome("unknown", reason, "The first start creates it: atlas serve")
     context.facts.journal = health
     context.note(*build_evidence(context, health))
     for check in JOURNAL_CHECKS:
         if failure := check(health):
             return failure
+    shared = health.database
     if health.failed_exports:
         failed = count_exports(health.failed_exports, "has failed and is", "have failed and are")
         return CheckOutcome("warn", f"{failed} retried apart from the others.", WAIT_OR_REPLAY)
-    if not context.is_serving and health.waiting.exports:
+    if shared is not None and (warning := database.check_warnings(context, shared)):
+        return warning
+    is_served = context.is_serving or (shared is not None and bool(shared.replicas))
+    if not is_served and health.waiting.exports:
         remedy = "Start Atlas to commit the waiting exports: atlas serve"
         return CheckOutcome("pass", "The journal is intact; no service uses it now.", remedy)
     return CheckOutcome("pass", "The journal is intact.")
@@ -51,16 +59,24 @@ def build_evidence(context: Context, health: JournalHealth) -> Evidence:
     free = "" if health.disk_free is None else f"{health.disk_free / MIB:,.0f} MiB"
     minimum = f", at least {health.disk_free_min / MIB:,.0f} MiB" if free else ""
     owner = "this service" if context.is_serving else "no process"
+    if health.database is not None:
+        replicas = len(health.database.replicas)
+        owner = "1 replica" if replicas == 1 else f"{replicas} replicas"
     oldest = "none" if health.oldest is None else f"waits for {context.format_age(health.oldest)}"
     return (
         ("path", f"{health.path}, {health.bytes / MIB:,.1f} MiB, in use by {owner}"),
         *((("note", note)) for note in health.notes),
         ("waiting", f"{health.waiting.exports:,} of {health.capacity.exports:,} exports"),
         ("bytes", f"{health.waiting.bytes / MIB:,.1f} of {health.capacity.bytes / MIB:,.0f} MiB"),
-        ("disk", f"{free} free{minimum}" if free else "none"),
+        *(
+            database.build_evidence(health.database)
+            if health.database is not None
+            else (("disk", f"{free} free{minimum}" if free else "none"),)
+        ),
         ("oldest", oldest),
         ("failed", f"{health.failed_exports:,} of the waiting exports"),
         *((f"failed: {reason}", f"{count:,}") for reason, count in health.failed.items()),
+        ("phones", describe_phones(health, context.settings.operator.quiet_days)),
         ("set aside", f"{health.set_aside.exports:,}"),
         *(
             (f"set aside: {reason}", f"{count:,}")
@@ -69,9 +85,10 @@ def build_evidence(context: Context, health: JournalHealth) -> Evidence:
     )
 
 
-def count_exports(number: int, singular_verb: str, plural_verb: str) -> str:
-    """Return the number of exports with its verb."""
-    return f"1 export {singular_verb}" if number == 1 else f"{number:,} exports {plural_verb}"
+def describe_phones(health: JournalHealth, quiet_days: int) -> str:
+    """Describe how many of the phones of the last 30 days are quiet."""
+    totals = sum_ages(health.phones, quiet_days)
+    return f"{totals.phones:,} in 30 days, {totals.quiet:,} of them quiet for {quiet_days} days"
 
 
 def check_totals(health: JournalHealth) -> CheckOutcome | None:
@@ -82,6 +99,10 @@ def check_totals(health: JournalHealth) -> CheckOutcome | None:
         "The journal does not balance: its totals differ from the exports in it.",
         "Replace the disk. At its next start Atlas counts again, and logs Ledger unbalanced.",
     )
+
+
+def check_settings(health: JournalHealth) -> CheckOutcome | None:
+    return None if health.database is None else database.check_defect(health.database)
 
 
 def check_capacity(health: JournalHealth) -> CheckOutcome | None:
@@ -116,6 +137,7 @@ def check_damage(health: JournalHealth) -> CheckOutcome | None:
 
 
 JOURNAL_CHECKS: tuple[Callable[[JournalHealth], CheckOutcome | None], ...] = (
+    check_settings,
     check_totals,
     check_capacity,
     check_damage,

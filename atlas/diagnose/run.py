@@ -5,18 +5,24 @@ from typing import NamedTuple
 
 from atlas.core.diagnosis import CheckFailed, CheckOutcome, CheckResult, Diagnosis
 from atlas.core.errors import AtlasError, FoundryError
-from atlas.diagnose import auth0, edge, foundry, history, journal, schema, summary
+from atlas.diagnose import auth0, edge, foundry, history, journal, schema, stream, summary
 from atlas.diagnose.context import Context
+from atlas.diagnose.verdict import judge_diagnosis
+from atlas.settings import Settings
 
 TRY_AGAIN = "Try again; if it persists, check the log of Atlas."
 
 
 class DiagnosticStep(NamedTuple):
-    """A step of the diagnosis. It runs only if all steps that it `needs` have passed."""
+    """A step of the diagnosis. It runs only if all steps that it `needs` have passed.
+
+    With settings for which it does not apply, it is left out.
+    """
 
     name: str
     run: Callable[[Context], Awaitable[CheckOutcome]]
     needs: tuple[int, ...] = ()
+    applies: Callable[[Settings], bool] = lambda _: True
 
 
 STEPS = {  # README.md describes them
@@ -31,6 +37,7 @@ STEPS = {  # README.md describes them
     9: DiagnosticStep("probe", foundry.check_probe, needs=(7, 8)),
     10: DiagnosticStep("history", history.check_history, needs=(7,)),
     11: DiagnosticStep("schema", schema.check_schema, needs=(7,)),
+    12: DiagnosticStep("stream", stream.check_stream, needs=(6,), applies=stream.is_configured),
 }
 NAMES = {number: step.name for number, step in STEPS.items()}
 
@@ -39,6 +46,8 @@ async def run_checks(context: Context, version: str) -> Diagnosis:
     """Run every step in order. A failing step skips only the steps that need it."""
     results: list[CheckResult] = []
     for number, step in STEPS.items():
+        if not step.applies(context.settings):
+            continue
         context.evidence = []
         outcome = await run(step, context, results)
         evidence, remedy = tuple(context.evidence), outcome.to_do
@@ -46,7 +55,8 @@ async def run_checks(context: Context, version: str) -> Diagnosis:
             CheckResult(number, step.name, outcome.verdict, outcome.reason, evidence, remedy)
         )
     sections = summary.build_sections(context, results, version)
-    return Diagnosis(context.clock(), version, tuple(results), sections)
+    verdict = judge_diagnosis(context, results)
+    return Diagnosis(context.clock(), version, tuple(results), verdict, sections)
 
 
 async def run(

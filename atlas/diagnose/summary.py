@@ -44,8 +44,8 @@ def build_sections(
         Section(
             "Authentication",
             (
-                ("issuer", redact_url(auth0.issuer)),
-                ("audience", auth0.audience),
+                ("issuer", ", ".join(map(redact_url, auth0.issuers)) or NOT_SET),
+                ("audience", " or ".join(auth0.audiences)),
                 ("scope", auth0.required_scope or "none required"),
                 ("Foundry client", target.client_id or NOT_SET),
             ),
@@ -64,8 +64,9 @@ def describe_service(context: Context, version: str) -> Evidence:
 
 
 def describe_app(context: Context) -> Evidence:
+    audiences = " or ".join(context.settings.auth0.audiences)
     return (
-        ("login", f"with the audience {context.settings.auth0.audience}; send the access token"),
+        ("login", f"with the audience {audiences}; send the access token"),
         ("body", '{"rawhealthkit": "<base64 of NDJSON>"}, as application/json'),
         *STATUSES,
         ("refused since the start", describe_refusals(context)),

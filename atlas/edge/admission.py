@@ -6,7 +6,7 @@ Quota         before the body is read (runtime/quota.py): is there memory for it
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from atlas.core.errors import Overloaded, RateLimited
@@ -20,6 +20,7 @@ SAMPLE_SECONDS = 1.0  # under load
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 1.0, 30.0  # Retry-After is up to twice as long
 
 RATE_WINDOW_SECONDS = 60.0
+SHARED_SECONDS = 15.0  # a user with a larger debt is known to all replicas
 USERS_MAX = 100_000  # above this, the users that have been silent for longest are dropped
 
 
@@ -103,31 +104,57 @@ class LoadShedder:
 
 @dataclass(frozen=True, slots=True)
 class RateLimiter:
-    """Allows each user `per_minute` requests on average; 0 means no limit.
+    """Allows each user `requests_max` in `window_seconds` on average; 0 means no limit.
 
     This is the generic cell rate algorithm (ITU-T I.371). It stores one time for each user: the
     time at which the requests so far would end at an even rate. After a pause, a user may send a
-    minute's requests at once, so any minute has at most twice as many. The library `limits` uses
+    window's requests at once, so any window has at most twice as many. The library `limits` uses
     the wall clock: set back by an hour, it would lock users out for that hour.
+
+    The debt of a user is the time until then. `is_shared`: replicas exchange large debts, so that a
+    user cannot use each of them up to the limit. A phone sends a few requests a day, so it never
+    costs an exchange.
     """
 
-    per_minute: int
+    requests_max: int
     monotonic: Callable[[], float]
+    is_shared: bool = False
+    window_seconds: float = RATE_WINDOW_SECONDS
     _arrival_times: OrderedDict[str, float] = field(default_factory=OrderedDict)
+    _usage: dict[str, float] = field(default_factory=dict)  # seconds since the last exchange
 
     def acquire(self, user: str) -> None:
         """Count one request. Raises RateLimited; a refused request is not counted."""
-        if not self.per_minute:
+        if not self.requests_max:
             return
-        now, interval = self.monotonic(), RATE_WINDOW_SECONDS / self.per_minute
+        now, interval = self.monotonic(), self.window_seconds / self.requests_max
         until = max(now, self._arrival_times.get(user, now)) + interval
-        too_soon = until - now - RATE_WINDOW_SECONDS
+        too_soon = until - now - self.window_seconds
         if too_soon > interval / 1000:  # more than accumulated rounding errors
-            raise RateLimited(self.per_minute, int(RATE_WINDOW_SECONDS), too_soon)
+            raise RateLimited(self.requests_max, int(self.window_seconds), too_soon)
         self._arrival_times[user] = until
         self._arrival_times.move_to_end(user)
+        debt = until - now
+        if self.is_shared and debt > SHARED_SECONDS:
+            self._usage[user] = self._usage.get(user, debt - interval) + interval
         if len(self._arrival_times) > USERS_MAX or next(iter(self._arrival_times.values())) < now:
             self._arrival_times.popitem(last=False)
+
+    def take_usage(self) -> dict[str, float]:
+        """Return what users with a large debt have used here since the last call, in seconds."""
+        now, usage = self.monotonic(), dict(self._usage)
+        for user in usage:
+            if self._arrival_times.get(user, now) - now > SHARED_SECONDS:
+                self._usage[user] = 0.0
+            else:
+                del self._usage[user]
+        return usage
+
+    def raise_debts(self, debts: Mapping[str, float]) -> None:
+        """Raise debts to those that users have at all replicas together, in seconds."""
+        now = self.monotonic()
+        for user, debt in debts.items():
+            self._arrival_times[user] = max(self._arrival_times.get(user, now), now + debt)
 
 
 @dataclass(frozen=True, slots=True)

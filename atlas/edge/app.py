@@ -1,5 +1,6 @@
 """The public application: routes behind a middleware that parses each request once."""
 
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -34,11 +35,14 @@ EXPOSED_HEADERS = (
     "RateLimit-Remaining",
     "RateLimit-Reset",
     "RateLimit-Policy",
+    "WWW-Authenticate",
+    "DPoP-Nonce",
 )
 PRIVATE_RESPONSE_HEADERS = [  # receipts name their user, so caches must not store them
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
 ]
+SLASHES = re.compile("/{2,}")
 CONTEXT = "atlas.context"  # the key of the RequestContext in a scope
 
 Handler = Callable[[RequestContext, Receive], Awaitable[Response]]
@@ -105,7 +109,14 @@ def build_app(
     router = Router(routes, redirect_slashes=False, default=not_found)
     add_cors = partial(add_cors_headers, cors_origins)
     return RequestMiddleware(
-        add_cors(router), add_cors, RouteTemplates(routes), guard, errors, emit, sample_trace
+        add_cors(router),
+        add_cors,
+        PathNormalizer(paths),
+        RouteTemplates(routes),
+        guard,
+        errors,
+        emit,
+        sample_trace,
     )
 
 
@@ -137,6 +148,33 @@ class RouteTemplates:
         )
 
 
+class PathNormalizer:
+    """Finds the canonical spelling of a path: single slashes, none at the end, lower case.
+
+    The routes of the old service ignored case and a slash at the end, and released apps may
+    depend on that. A parameter, which can only be the last segment, keeps its case.
+    """
+
+    def __init__(self, routes: Sequence[EdgeRoute]) -> None:
+        paths = [route.path for route in routes]
+        self._plain = {path for path in paths if "{" not in path}
+        self._prefixes = tuple(path.partition("{")[0] for path in paths if "{" in path)
+
+    def normalize(self, path: str) -> str:
+        """Return the canonical path of a route, or the path itself if it is none."""
+        if path in self._plain or not path.isascii():
+            return path
+        single = SLASHES.sub("/", path)
+        single = single.rstrip("/") or "/"
+        lower = single.lower()
+        if lower in self._plain:
+            return lower
+        for prefix in self._prefixes:
+            if lower.startswith(prefix):
+                return prefix + single[len(prefix) :]
+        return path
+
+
 @dataclass(frozen=True, slots=True)
 class RequestMiddleware:
     """Parses each request, adds headers to every response, and emits its outcome.
@@ -147,6 +185,7 @@ class RequestMiddleware:
 
     app: ASGIApp
     add_cors: Callable[[ASGIApp], ASGIApp]
+    paths: PathNormalizer
     templates: RouteTemplates
     guard: OverloadGuard
     errors: ErrorResponses
@@ -154,11 +193,12 @@ class RequestMiddleware:
     sample_trace: TraceSampler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["path"] = self.paths.normalize(scope["path"])
         overload = await self.guard.find_overload(scope)
         if overload is not None:
             await self.refuse(scope, receive, send, overload)
             return
-        started_at, status = time.perf_counter(), 0
+        started_at, status, response_bytes = time.perf_counter(), 0, 0
         context = read_context(scope, self.templates.find(scope["path"]), self.sample_trace)
         scope[CONTEXT] = context
         is_read = not context.has_body
@@ -170,7 +210,8 @@ class RequestMiddleware:
             return message
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, response_bytes
+            response_bytes += len(message.get("body", b""))
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = message["headers"]
@@ -184,8 +225,18 @@ class RequestMiddleware:
             await self.app(scope, receive_body, send_with_headers)
         finally:
             seconds = time.perf_counter() - started_at
-            id, route, method = context.correlation_id, context.route, context.method
-            self.emit(RequestAnswered(id, route, method, status, seconds, context.trace))
+            self.emit(
+                RequestAnswered(
+                    context.correlation_id,
+                    context.route,
+                    context.method,
+                    status,
+                    seconds,
+                    context.trace,
+                    response_bytes,
+                    context.caller.sub,
+                )
+            )
 
     async def refuse(self, scope: Scope, receive: Receive, send: Send, error: Overloaded) -> None:
         """Refuse without reading the body.

@@ -24,7 +24,8 @@ from atlas.core.errors import (
 from atlas.core.messages import User
 from atlas.edge.api_types import ExportBody, PlainExportBody
 from atlas.edge.content_encoding import build_decoder
-from atlas.edge.context import JSON, RequestContext
+from atlas.edge.context import JSON, NDJSON, RequestContext
+from atlas.edge.mistaken_bodies import is_body_of_lines
 from atlas.runtime import Quota, Reservation
 
 T = TypeVar("T")
@@ -34,6 +35,12 @@ LINES_WEIGHT = 1  # parts in progress are limited by their number
 PREPAID_BYTES = 64 * 1024  # for a body whose decoded size is not known
 CONTENDED_RATE_FACTOR = 32.0  # raises the minimum rate while other bodies wait for memory
 PREPAID_SECONDS_MAX = 30.0  # raises it further, so that prepaid memory is used within this time
+
+JSON_ONLY = "A batch is JSON: send it as application/json, or send lines to /export."
+LINES_AS_JSON = (
+    "The body is a line of a sample, not an export: send lines as application/x-ndjson, or their"
+    " base64 as rawhealthkit."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,7 @@ class BodyReader:
         is not enough memory in time.
         """
         if context.media_type != JSON:
-            raise UnsupportedMediaType
+            raise UnsupportedMediaType(JSON_ONLY if context.media_type == NDJSON else "")
         encoding, length = context.parse_encoding(), context.content_length
         prepaid_bytes = PREPAID_BYTES if encoding or length is None else length
         await self._prepay(reservation, prepaid_bytes, length, self.json_bytes_max)
@@ -98,7 +105,12 @@ class BodyReader:
             body += chunk
         if body.startswith(codecs.BOM_UTF8):
             del body[: len(codecs.BOM_UTF8)]
-        return parse(body), len(body)
+        try:
+            return parse(body), len(body)
+        except Rejected:
+            if is_body_of_lines(body):
+                raise Rejected(LINES_AS_JSON) from None
+            raise
 
     async def read_stream(
         self, context: RequestContext, receive: Receive, reservation: Reservation

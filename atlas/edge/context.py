@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 from starlette.types import Scope
 
@@ -26,19 +27,29 @@ _random = random.Random()  # noqa: S311 - seeded by the system; see new_id
 TraceSampler = Callable[[str], Trace | None]  # from a traceparent to a span, if sampled
 
 
+class Caller(Struct):
+    """The user of a request: "" until the token is accepted."""
+
+    sub: str = ""
+
+
 class RequestContext(Struct, frozen=True, kw_only=True):
     """One request to the public listener. Texts are as sent, "" if absent.
 
-    `route` is the template of the path, or "none". `content_length` is None if it is not declared.
-    `wait_seconds` is the preferred wait for the commit (RFC 7240), or None. `media_type` and
-    `encoding` are in lower case and without parameters.
+    `route` is the template of the path, or "none". `target` is //host/path as requested. `proof` is
+    the DPoP header, "" unless there is exactly one. `content_length` is None if it is not declared.
+    `caller` is filled in by authentication. `wait_seconds` is the preferred wait for the commit
+    (RFC 7240), or None. `media_type` and `encoding` are in lower case and without parameters.
     """
 
     correlation_id: str
     method: str = ""
     route: str = ""
     trace: Trace | None = None
+    caller: Caller = msgspec.field(default_factory=Caller)
     authorization: str = ""
+    target: str = ""
+    proof: str = ""
     media_type: str = JSON
     encoding: str = ""
     content_length: int | None = None
@@ -93,10 +104,12 @@ def read_context(scope: Scope, route: str, sample_trace: TraceSampler) -> Reques
             headers[name] = value
         elif name == b"prefer":
             headers[name] += b"," + value
+        elif name == b"dpop":
+            headers[name] = b""  # RFC 9449, section 4.3: exactly one
     get, method = headers.get, scope["method"]
     given_id = get(b"x-correlation-id", b"").decode("latin-1")
     length = get(b"content-length", b"")
-    media_type = get(b"content-type")
+    media_type = strip_parameters(get(b"content-type", b""))
     encoding = get(b"content-encoding", b"").decode("latin-1").strip().lower()
     return RequestContext(
         correlation_id=given_id if CORRELATION_ID.fullmatch(given_id) else new_id(),
@@ -104,7 +117,9 @@ def read_context(scope: Scope, route: str, sample_trace: TraceSampler) -> Reques
         route=route,
         trace=sample_trace(get(b"traceparent", b"").decode("latin-1")),
         authorization=get(b"authorization", b"").decode("latin-1"),
-        media_type=JSON if media_type is None else strip_parameters(media_type),
+        target=build_target(scope, get(b"host", b"")),
+        proof=get(b"dpop", b"").decode("latin-1"),
+        media_type=media_type or JSON,
         encoding="" if encoding == "identity" else encoding,
         content_length=int(length) if length.isdigit() else None,
         has_body=b"transfer-encoding" in headers or length not in {b"", b"0"},
@@ -116,6 +131,12 @@ def read_context(scope: Scope, route: str, sample_trace: TraceSampler) -> Reques
         timestamp=get(b"atlas-timestamp", b""),
         record_count=get(b"atlas-record-count", b""),
     )
+
+
+def build_target(scope: Scope, host: bytes) -> str:
+    """Return the requested address as //host/path, as the client has sent it."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    return f"//{host.decode('latin-1')}{path.decode('latin-1')}"
 
 
 def read_briefly(scope: Scope) -> RequestContext:

@@ -6,22 +6,30 @@ from math import ceil
 import msgspec
 from starlette.responses import Response
 
-from atlas.core.error_reply import ErrorReply, describe, retry_after
-from atlas.core.errors import AtlasError, InsufficientScope, RateLimited, Unauthenticated
+from atlas.core.error_reply import ErrorDetail, ErrorReply, describe, retry_after
+from atlas.core.errors import AtlasError, RateLimited
 from atlas.core.events import EventSink, RequestRefused
 from atlas.core.messages import User
 from atlas.core.ports import Clock
 from atlas.edge.api_types import BatchReply
+from atlas.edge.challenges import Challenges
 from atlas.edge.context import JSON, PROBLEM, RequestContext
 
 
 class ErrorResponses:
     """Builds error responses. `random` spreads Retry-After so that retries do not coincide."""
 
-    def __init__(self, clock: Clock, random: Callable[[], float], emit: EventSink) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        random: Callable[[], float],
+        emit: EventSink,
+        challenges: Challenges,
+    ) -> None:
         self._clock = clock
         self._random = random
         self._emit = emit
+        self._challenges = challenges
 
     def emit_refusal(self, context: RequestContext, error: AtlasError, user: User | None) -> None:
         """Emit the refusal of a request, or of one of its chunks."""
@@ -46,20 +54,15 @@ class ErrorResponses:
     ) -> Response:
         """Build an error response without an event."""
         detail = describe(error, context.correlation_id, self._clock(), self._random)
-        headers = build_www_authenticate(error) | build_rate_limit_headers(error)
+        challenge = self._challenges.build(error, context.authorization)
+        headers = challenge | build_rate_limit_headers(error)
         if detail.retry_after is not None:
             headers["Retry-After"] = str(detail.retry_after)
         if batch is not None:
             reply = msgspec.structs.replace(batch, success=False, error=detail)
             return build_json_response(reply, error.status, headers)
         if context.accepts_problem:
-            problem = {
-                "type": f"urn:atlas:error:{error.code.lower().replace('_', '-')}",
-                "title": error.code.replace("_", " ").capitalize(),
-                "status": error.status,
-                "detail": str(error),
-                **msgspec.to_builtins(detail),
-            }
+            problem = build_problem(error, detail)
             return build_json_response(problem, error.status, headers, PROBLEM)
         return build_json_response(ErrorReply(error=detail), error.status, headers)
 
@@ -67,18 +70,15 @@ class ErrorResponses:
         return retry_after(error, self._random)
 
 
-def build_www_authenticate(error: AtlasError) -> dict[str, str]:
-    """Build the challenge (RFC 6750, section 3), without a reason if there was no token."""
-    realm = 'Bearer realm="atlas"'
-    if isinstance(error, InsufficientScope):
-        challenge = f'{realm}, error="insufficient_scope", scope="{error.scope}"'
-    elif not isinstance(error, Unauthenticated):
-        return {}
-    elif error.code == Unauthenticated.code:
-        challenge = realm
-    else:
-        challenge = f'{realm}, error="invalid_token", error_description="{error}"'
-    return {"WWW-Authenticate": challenge}
+def build_problem(error: AtlasError, detail: ErrorDetail) -> dict[str, object]:
+    """Build problem details (RFC 9457)."""
+    return {
+        "type": f"urn:atlas:error:{error.code.lower().replace('_', '-')}",
+        "title": error.code.replace("_", " ").capitalize(),
+        "status": error.status,
+        "detail": str(error),
+        **msgspec.to_builtins(detail),
+    }
 
 
 def build_rate_limit_headers(error: AtlasError) -> dict[str, str]:

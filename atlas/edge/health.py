@@ -13,6 +13,7 @@ from atlas.edge.api_types import Check, HealthReply, ReadyReply
 from atlas.edge.app import EdgeRoute
 from atlas.edge.context import RequestContext
 from atlas.edge.error_responses import build_json_response
+from atlas.runtime import OnCrash, answer_crashes
 
 Checks = Mapping[str, Callable[[], Awaitable[None]]]
 
@@ -44,13 +45,7 @@ class HealthRoutes:
 
     async def get_readiness(self, context: RequestContext, _receive: Receive) -> Response:
         """Respond with 503 if no export can be accepted now. Foundry being down does not matter."""
-        results: dict[str, Check] = {}
-        for name, check in self.checks.items():
-            try:
-                await check()
-                results[name] = Check(ok=True)
-            except AtlasError as error:
-                results[name] = Check(ok=False, reason=str(error))
+        results = await run_checks(self.checks)
         is_ready = all(check.ok for check in results.values())
         reply = ReadyReply(
             status="ready" if is_ready else "not ready",
@@ -59,3 +54,24 @@ class HealthRoutes:
             correlation_id=context.correlation_id,
         )
         return build_json_response(reply, 200 if is_ready else 503)
+
+
+async def run_checks(checks: Checks) -> dict[str, Check]:
+    results: dict[str, Check] = {}
+    for name, check in checks.items():
+        try:
+            await check()
+            results[name] = Check(ok=True)
+        except AtlasError as error:
+            results[name] = Check(ok=False, reason=str(error))
+    return results
+
+
+async def explain_unready(checks: Checks, on_crash: OnCrash) -> str | None:
+    """Return the checks that fail, with the reasons; None if Atlas is ready."""
+    try:
+        results = await answer_crashes("edge", run_checks(checks), on_crash)
+    except AtlasError as error:
+        return str(error)
+    reasons = [f"{name}: {check.reason}" for name, check in results.items() if not check.ok]
+    return " ".join(reasons) or None

@@ -33,11 +33,13 @@ from atlas.edge.body_reader import BodyReader
 from atlas.edge.context import RequestContext
 from atlas.edge.error_responses import ErrorResponses
 from atlas.edge.flow_client import FlowClient
+from atlas.edge.mistaken_bodies import is_json_export
 from atlas.edge.responses import build_response, build_stream_reply, find_batch_error
 from atlas.runtime import Acknowledgement, Reservation
 
 PARTS_AT_ONCE = 2  # of one stream, while the next part is read
 RETRY_SECONDS = 1.0
+JSON_AS_LINES = "The body is a JSON export, not lines of samples: send it as application/json."
 
 FindExisting = Callable[[ExportMetadata, str], Awaitable[Acknowledgement[Receipt] | None]]
 
@@ -131,7 +133,7 @@ class StreamRoute:
             except ClientDisconnect as error:
                 read_error = error.with_traceback(None)
         if isinstance(read_error, ClientDisconnect):
-            raise read_error
+            raise ClientDisconnect  # a new one: `read_error` would be in a cycle with this frame
         return read_error
 
     async def start_part(
@@ -149,6 +151,8 @@ class StreamRoute:
         if ndjson.is_blank(split_part.text, split_part.first):
             self.release(stream, size)
             return
+        if not stream.ends and is_json_export(split_part.text):
+            raise Rejected(JSON_AS_LINES)
         id = await anyio.to_thread.run_sync(
             identifiers.derive_part_id, stream.metadata, split_part.offset, split_part.text
         )

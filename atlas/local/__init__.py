@@ -1,4 +1,4 @@
-"""Emulators of Auth0 and Foundry over real HTTP: strict, with faults on request.
+"""Emulators of Auth0 and Foundry over real HTTP, with faults on request, and PostgreSQL servers.
 
-They share no code with the clients, so that both cannot contain the same mistake.
+The emulators share no code with the clients, so that both cannot contain the same mistake.
 """

@@ -2,17 +2,19 @@
 
     GET  /.well-known/jwks.json, /.well-known/openid-configuration
     POST /oauth/token                  {"grant_type": "client_credentials", "client_id", "sub"?}
-    GET  /stand-in/tokens?sub=         a token as text, for a shell
-    POST /stand-in/tokens              {"sub", "expires_in", "claims", "header", "key"}
+    GET  /stand-in/tokens?sub=         a token as text, for a shell; also &expires_in=-60&jkt=
+    POST /stand-in/tokens              {"sub", "expires_in", "claims", "header", "key", "jkt"}
     POST /stand-in/rotate              the next key signs; the one before stays until revoked
     POST /stand-in/revoke-previous
-    POST /stand-in/outage              {"on": true, "status": 503 or "cut", "html", "no keys"}
+    POST, GET /stand-in/outage         {"on": true, "status": 503 or "cut", "html", "no keys", null,
+                                        "seconds": 2.0, "count": 20}
     POST /stand-in/clock               {"ahead_seconds": 3600}: the skew of its Date headers
     GET  /stand-in/state
 
 Unlike Auth0, it issues tokens for any user: the field `sub` names the user.
 """
 
+import asyncio
 import os
 import secrets
 import time
@@ -75,20 +77,35 @@ def generate_key() -> RSAKey:
 
 
 class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A token to issue. A null in `claims` or `header` removes the usual value."""
+    """A token to issue. A null in `claims` or `header` removes the usual value.
+
+    It is bound to the key with the thumbprint `jkt` (DPoP), if there is one.
+    """
 
     sub: str | None = "auth0|local"
     expires_in: int = DAY_SECONDS
     claims: dict[str, Any] = {}
     header: dict[str, Any] = {}
     key: Literal["current", "next", "previous", "stranger"] = "current"
+    jkt: str = ""
 
 
 class Outage(msgspec.Struct, forbid_unknown_fields=True):
-    """The response to requests for the keys during an outage."""
+    """The response to requests for the keys during an outage; null is the usual one.
+
+    It takes `seconds`. After `count` requests the outage is over, 0 is never.
+    """
 
     on: bool = True
-    status: int | Literal["cut", "html", "no keys"] = 503
+    status: int | Literal["cut", "html", "no keys"] | None = 503
+    seconds: float = 0.0
+    count: int = 0
+
+    def spend(self) -> None:
+        """Count a request."""
+        if self.on and self.count:
+            self.count -= 1
+            self.on = self.count > 0
 
 
 class ClockSkew(msgspec.Struct, forbid_unknown_fields=True):
@@ -120,6 +137,7 @@ class Auth0Emulator:
             "exp": issued + token_request.expires_in,
             "azp": "local",
             "scope": "openid profile",
+            "cnf": {"jkt": token_request.jkt} if token_request.jkt else None,
         }
         key = (
             generate_key()
@@ -150,6 +168,7 @@ def build_application(auth0: Auth0Emulator) -> web.Application:
     app.router.add_post("/stand-in/rotate", tenant.rotate_keys)
     app.router.add_post("/stand-in/revoke-previous", tenant.revoke_previous_key)
     app.router.add_post("/stand-in/outage", tenant.start_outage)
+    app.router.add_get("/stand-in/outage", tenant.get_outage)
     app.router.add_post("/stand-in/clock", tenant.set_clock)
     app.on_response_prepare.append(
         lambda _, answer: write_date_header(answer, auth0.clock.ahead_seconds)
@@ -167,18 +186,23 @@ class Auth0Endpoints:
     async def get_jwks(self, request: web.Request) -> web.Response:
         self._auth0.request_counts["jwks"] += 1
         outage = self._auth0.outage
-        if outage.on and outage.status == "cut":
-            return drop_connection(request)
-        if outage.on and outage.status == "html":
-            return web.Response(text="<html>Log in</html>", content_type="text/html")
-        if outage.on and outage.status == "no keys":
-            return json_response({"keys": [{"kty": "EC", "kid": "1", "alg": "ES256"}]})
-        if outage.on:
-            headers = {"Location": "/login"} if 300 <= int(outage.status) < 400 else {}
-            return web.Response(status=int(outage.status), headers=headers)
-        return json_response(
-            {"keys": [key.as_dict(private=False) for key in self._auth0.ring.list_keys()]}
-        )
+        status = outage.status if outage.on else None
+        seconds = outage.seconds if outage.on else 0.0
+        outage.spend()
+        await asyncio.sleep(seconds)
+        match status:
+            case None:
+                keys = [key.as_dict(private=False) for key in self._auth0.ring.list_keys()]
+                return json_response({"keys": keys})
+            case "cut":
+                return drop_connection(request)
+            case "html":
+                return web.Response(text="<html>Log in</html>", content_type="text/html")
+            case "no keys":
+                return json_response({"keys": [{"kty": "EC", "kid": "1", "alg": "ES256"}]})
+            case _:
+                headers = {"Location": "/login"} if 300 <= status < 400 else {}
+                return web.Response(status=status, headers=headers)
 
     async def get_discovery(self, _request: web.Request) -> web.Response:
         issuer = self._auth0.issuer
@@ -206,18 +230,21 @@ class Auth0Endpoints:
         )
 
     async def issue_default_token(self, request: web.Request) -> web.Response:
-        self._auth0.request_counts["token"] += 1
-        token_request = (
-            TokenRequest(sub=request.query["sub"]) if "sub" in request.query else TokenRequest()
-        )
-        return web.Response(text=self._auth0.issue_token(token_request))
+        try:
+            wanted = msgspec.convert(dict(request.query), TokenRequest, strict=False)
+        except msgspec.ValidationError as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+        return web.Response(text=self._issue_token(wanted))
 
     async def issue_custom_token(self, request: web.Request) -> web.Response:
-        token_request = await parse_request(request, TokenRequest)
+        token = self._issue_token(await parse_request(request, TokenRequest))
+        return json_response({"access_token": token})
+
+    def _issue_token(self, token_request: TokenRequest) -> str:
         if token_request.key == "previous" and self._auth0.ring.previous is None:
             raise web.HTTPBadRequest(text="There is no previous key.")
         self._auth0.request_counts["token"] += 1
-        return json_response({"access_token": self._auth0.issue_token(token_request)})
+        return self._auth0.issue_token(token_request)
 
     async def rotate_keys(self, _request: web.Request) -> web.Response:
         self._auth0.ring.rotate()
@@ -230,6 +257,9 @@ class Auth0Endpoints:
     async def start_outage(self, request: web.Request) -> web.Response:
         self._auth0.outage = await parse_request(request, Outage)
         return json_response({})
+
+    async def get_outage(self, _request: web.Request) -> web.Response:
+        return json_response(self._auth0.outage)
 
     async def set_clock(self, request: web.Request) -> web.Response:
         self._auth0.clock = await parse_request(request, ClockSkew)

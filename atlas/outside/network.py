@@ -93,7 +93,7 @@ def build_tls_context(ca_bundle: str = "") -> ssl.SSLContext:
             context.load_verify_locations(cafile=ca_bundle)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             raise ConfigurationError(
-                f"ATLAS_CA_BUNDLE must be a readable file of PEM certificates; it is {ca_bundle}"
+                f"ATLAS_CA_BUNDLE must be a readable file of PEM certificates; it is {ca_bundle}."
             ) from error
     return context
 

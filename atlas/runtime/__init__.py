@@ -14,7 +14,7 @@ messages, `supervision.py` the restarts after crashes, `concurrency.py` bounded 
 from anyio import Lock
 
 from atlas.runtime.channels import Channel
-from atlas.runtime.concurrency import for_each_concurrently
+from atlas.runtime.concurrency import for_each_concurrently, run_in_background
 from atlas.runtime.pacer import Pacer
 from atlas.runtime.quota import Quota, Reservation
 from atlas.runtime.replies import Acknowledgement, Completion, CompletionRegistry, Reply, Wakeup
@@ -51,5 +51,6 @@ __all__ = [
     "Wakeup",
     "answer_crashes",
     "for_each_concurrently",
+    "run_in_background",
     "supervise",
 ]

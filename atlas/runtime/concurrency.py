@@ -1,8 +1,8 @@
-"""Bounded concurrent iteration. The first failure cancels the rest."""
+"""Bounded concurrent iteration, and tasks in the background."""
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TypeVar
 
 import anyio
@@ -41,5 +41,27 @@ async def for_each_concurrently(
     async with anyio.create_task_group() as workers:
         for _ in range(min(concurrency, len(queue))):
             workers.start_soon(worker)
+    if failed:
+        raise failed[0]
+
+
+@asynccontextmanager
+async def run_in_background(run: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run a task until the context ends.
+
+    An exception of the context is raised itself, not in an exception group.
+    """
+    failed: list[Exception] = []
+
+    async def work() -> None:
+        await run()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work)
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - it is raised again, outside the group
+            failed.append(error)
+        tasks.cancel_scope.cancel()
     if failed:
         raise failed[0]

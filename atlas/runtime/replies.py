@@ -88,9 +88,13 @@ def wake(waiter: "asyncio.Future[None]") -> None:
 
 
 class Completion(Reply[T]):
-    """A reply that may have several readers, or none."""
+    """A reply that may have several readers, or none. `is_acknowledged`: its export is stored."""
 
-    __slots__ = ()
+    __slots__ = ("is_acknowledged",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_acknowledged = False
 
 
 class CompletionRegistry(Generic[T]):
@@ -109,6 +113,10 @@ class CompletionRegistry(Generic[T]):
     def resolve(self, key: str, outcome: T | Exception) -> None:
         if completion := self._completions.pop(key, None):
             completion.resolve(outcome)
+
+    def list_acknowledged(self) -> list[str]:
+        """Return the keys whose exports are stored and not completed."""
+        return [key for key, each in list(self._completions.items()) if each.is_acknowledged]
 
     def cancel_all(self) -> None:
         """Resolve all completions with Unavailable, including those requested later."""

@@ -38,16 +38,27 @@ class RestartBudget:
 
 
 async def supervise(
-    name: str, run: Callable[[], Awaitable[None]], restarts: RestartBudget, on_crash: OnCrash
+    name: str,
+    run: Callable[[], Awaitable[None]],
+    restarts: RestartBudget,
+    on_crash: OnCrash,
+    *,
+    is_vital: bool = True,
 ) -> None:
-    """Call `run` until it returns, again after each crash: a crash costs one message."""
+    """Call `run` until it returns, again after each crash: a crash costs one message.
+
+    After too many crashes, the last one is raised, or, if `run` is not vital, `run` is not called
+    again.
+    """
     while True:
         try:
             return await run()
         except Exception as error:
             on_crash(name, error)
             if not restarts.record_crash(anyio.current_time()):
-                raise
+                if is_vital:
+                    raise
+                return None
 
 
 async def answer_crashes(name: str, work: Awaitable[T], on_crash: OnCrash) -> T:

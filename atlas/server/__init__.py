@@ -7,23 +7,38 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 
 import anyio
 
 from atlas import service
 from atlas.computing import set_mmap_threshold
 from atlas.core.errors import CommandError
+from atlas.core.events import ListenersOpened
+from atlas.core.ports import JournalPorts
+from atlas.runtime import run_in_background
 from atlas.server.garbage import collect_when_idle, disable_automatic_collection
 from atlas.server.http import BACKLOG, ConnectionLimits, Listener, RawErrors
+from atlas.server.readiness import Readiness
 from atlas.server.rlimits import disable_core_dumps, raise_nofile_limit
-from atlas.service import Dependencies, EventSubscribers, JournalPorts
+from atlas.server.service_manager import ServiceManager
+from atlas.service import Dependencies, EventSubscribers
 from atlas.settings import EdgeSettings, Settings
+
+__all__ = [
+    "ServiceManager",
+    "bind",
+    "build_connection_limits",
+    "format_address",
+    "run",
+]
 
 OpenCompanion = Callable[[], AbstractAsyncContextManager[None]]
 Connect = Callable[
     [Settings, JournalPorts, EventSubscribers], AbstractAsyncContextManager[Dependencies]
 ]
 
+NO_MANAGER = ServiceManager()
 OPERATORS_MAX = 64  # connections
 RESERVED_DESCRIPTORS = 300  # operators, the journal, calls to Foundry and Auth0, workers
 
@@ -39,11 +54,16 @@ def run(
     open_companion: OpenCompanion,
     on_ready: Callable[[str], None],
     connect: Connect = service.open_dependencies,
+    manager: ServiceManager = NO_MANAGER,
 ) -> None:
-    """Open the journal, and serve until a signal. The companion is open during that time."""
-    with service.open_journal(settings, sys.stderr) as (store, subscribers):
+    """Open the journal, and serve until a signal. The companion is open during that time.
 
-        async def main() -> None:
+    `on_ready` gets the URL of the public listener once `/health/ready` is 200. `manager` started
+    this process, and is notified then, too.
+    """
+
+    async def main() -> None:
+        async with service.open_journal(settings, sys.stderr) as (store, subscribers):
             with (
                 bind(settings.edge.host, settings.edge.port) as public,
                 bind(*settings.operator.address) as operator,
@@ -53,7 +73,8 @@ def run(
                     connect(settings, store, subscribers) as dependencies,
                     service.run_service(dependencies, settings) as running,
                 ):
-                    on_ready(format_address(public))
+                    url = format_address(public)
+                    dependencies.emit(ListenersOpened(url, format_address(operator)))
                     errors = RawErrors(
                         dependencies.clock, dependencies.timing.random, dependencies.emit
                     )
@@ -61,14 +82,24 @@ def run(
                         Listener(running.public, public, public_limits, errors),
                         Listener(running.operator, operator, operator_limits, errors),
                     ]
-                    await serve(listeners, running.drain)
+                    readiness = Readiness(
+                        running.explain_unready, partial(on_ready, url), manager, dependencies.emit
+                    )
+                    async with run_in_background(readiness.announce):
+                        await serve(listeners, partial(stop, running.drain, manager))
 
-        disable_core_dumps()
-        descriptors = raise_nofile_limit()
-        public_limits, operator_limits = build_connection_limits(settings.edge, descriptors)
-        disable_automatic_collection()
-        set_mmap_threshold()
+    disable_core_dumps()
+    descriptors = raise_nofile_limit()
+    public_limits, operator_limits = build_connection_limits(settings.edge, descriptors)
+    disable_automatic_collection()
+    set_mmap_threshold()
+    with service.capture_library_messages(settings, sys.stderr):
         anyio.run(main, backend_options={"use_uvloop": True})
+
+
+def stop(drain: Callable[[], None], manager: ServiceManager) -> None:
+    manager.notify("STOPPING=1", "STATUS=Shutting down.")
+    drain()
 
 
 def build_connection_limits(
@@ -83,6 +114,7 @@ def build_connection_limits(
         header_bytes_max=edge.header_bytes_max,
         header_seconds=edge.header_seconds,
         write_timeout_seconds=edge.slow_seconds,
+        idle_seconds=edge.idle_seconds,
         connections_max=min(edge.connections_max, available),
     )
     return public, replace(public, connections_max=OPERATORS_MAX)

@@ -2,7 +2,8 @@
 
 A collection visits all objects of waiting requests and blocks the loop meanwhile (for 0.1 s with
 thousands of requests), which adds up to a tenth of the cost of an export. It would find nothing,
-because exports, rejections and connections leave no cycles (tests/test_garbage.py).
+because exports, rejections and connections leave no cycles (tests/test_garbage.py). Libraries leave
+some, so ten minutes are the limit.
 """
 
 import gc
@@ -11,7 +12,9 @@ from time import monotonic
 
 import anyio
 
-INTERVAL_SECONDS, INTERVAL_SECONDS_MAX = 60.0, 3_600.0
+from atlas.computing import return_free_memory
+
+INTERVAL_SECONDS, INTERVAL_SECONDS_MAX = 60.0, 600.0
 
 
 def disable_automatic_collection() -> None:
@@ -22,10 +25,14 @@ def disable_automatic_collection() -> None:
 
 
 async def collect_when_idle(is_idle: Callable[[], bool]) -> None:
-    """Collect once a minute if the process is idle, and once an hour even if it is not."""
+    """Collect once a minute if the process is idle, and every ten minutes even if it is not.
+
+    Free memory is returned to the system once a minute.
+    """
     collected_at = monotonic()
     while True:
         await anyio.sleep(INTERVAL_SECONDS)
         if is_idle() or monotonic() - collected_at > INTERVAL_SECONDS_MAX:
             gc.collect()
             collected_at = monotonic()
+        return_free_memory()

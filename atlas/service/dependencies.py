@@ -1,9 +1,10 @@
 """External dependencies: Foundry, Auth0, journal, clock, randomness, CPU workers, event sink."""
 
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,7 +14,6 @@ from atlas.core import ports
 from atlas.core.events import EventSink
 from atlas.outside import auth0, foundry, network
 from atlas.service import cgroup
-from atlas.service.store import JournalPorts
 from atlas.service.subscribers import EventSubscribers, utc_now
 from atlas.settings import Settings
 
@@ -23,12 +23,13 @@ class Dependencies:
     """The external dependencies of a service."""
 
     identities: ports.Identities
-    store: JournalPorts
+    store: ports.JournalPorts
     branch: ports.Branch
     clock: ports.Clock
     timing: Timing
     compute: ports.CpuExecutor
     subscribers: EventSubscribers
+    stream: ports.Stream | None = None
 
     @property
     def emit(self) -> EventSink:
@@ -38,18 +39,20 @@ class Dependencies:
 @asynccontextmanager
 async def open_dependencies(
     settings: Settings,
-    store: JournalPorts,
+    store: ports.JournalPorts,
     subscribers: EventSubscribers,
     wall_clock: ports.Clock = utc_now,
 ) -> AsyncIterator[Dependencies]:
     """Open the systems named by the settings. No request is sent yet."""
-    tenant, emit, transport = settings.auth0, subscribers.publish, build_transport(settings)
+    policy, emit, transport = (
+        build_token_policy(settings),
+        subscribers.publish,
+        build_transport(settings),
+    )
     clock = build_steady_clock(wall_clock, time.monotonic)
     timing = Timing(time.monotonic, random.Random().random)  # noqa: S311 - only spreads retries
     async with (
-        auth0.open_identities(
-            tenant.issuer, tenant.audience, clock, time.monotonic, emit, transport
-        ) as identities,
+        auth0.open_identities(policy, clock, time.monotonic, emit, transport) as identities,
         foundry.open_dataset(
             build_target(settings),
             build_credentials(settings),
@@ -63,22 +66,68 @@ async def open_dependencies(
             timing.monotonic,
             timing.random,
         ) as branch,
+        open_stream(settings, timing, emit) as stream,
     ):
         workers = settings.export.workers
         if workers < 0:
             workers = cgroup.detect_limits().count_workers()
         executor = WorkerExecutor(workers)
-        yield Dependencies(identities, store, branch, clock, timing, executor, subscribers)
+        yield Dependencies(identities, store, branch, clock, timing, executor, subscribers, stream)
+
+
+def open_stream(
+    settings: Settings, timing: Timing, emit: EventSink
+) -> AbstractAsyncContextManager[ports.Stream | None]:
+    """Open the stream beside the dataset, if there is one. No request is sent yet."""
+    options = settings.stream
+    if not options.rid:
+        return nullcontext()
+    seconds = settings.foundry.call_seconds
+    return foundry.open_stream(
+        build_stream_target(settings),
+        build_credentials(settings),
+        foundry.CallLimits(options.calls_at_once, options.requests_per_minute, seconds),
+        emit,
+        timing.monotonic,
+        timing.random,
+    )
 
 
 def build_transport(settings: Settings) -> network.Transport:
     return network.Transport(settings.network.ca_bundle, settings.network.use_proxy)
 
 
+def build_token_policy(settings: Settings) -> auth0.TokenPolicy:
+    options = settings.auth0
+    return auth0.TokenPolicy(
+        options.issuers,
+        options.audiences,
+        options.algorithms,
+        options.accept_agents,
+        auth0.ProofPolicy(
+            options.dpop,
+            options.dpop_algorithms,
+            options.dpop_seconds,
+            build_nonce_keys(settings) if options.dpop_nonce else (),
+        ),
+    )
+
+
+def build_nonce_keys(settings: Settings) -> tuple[bytes, ...]:
+    """Derive the keys from those of the journal, so that replicas accept each other's nonces."""
+    secrets = [key.encode() for key in settings.journal.keys] or [os.urandom(32)]
+    return tuple(map(auth0.derive_nonce_key, secrets))
+
+
 def build_target(settings: Settings) -> foundry.FoundryTarget:
     options = settings.foundry
     transport = build_transport(settings)
     return foundry.FoundryTarget(options.host, options.dataset_rid, options.branch, transport)
+
+
+def build_stream_target(settings: Settings) -> foundry.FoundryTarget:
+    options, transport = settings.stream, build_transport(settings)
+    return foundry.FoundryTarget(settings.foundry.host, options.rid, options.branch, transport)
 
 
 def build_credentials(settings: Settings) -> foundry.Credentials:

@@ -1,6 +1,6 @@
 """Starts the actors, and stops them in the order of the data."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -8,26 +8,29 @@ from functools import partial
 import anyio
 from starlette.types import ASGIApp
 
-from atlas import __version__
 from atlas.actors.authenticate import Authenticate
 from atlas.actors.decode import Decode
 from atlas.actors.flatten import Flatten
 from atlas.actors.journal import Journal
+from atlas.actors.publish import StreamPublisher
 from atlas.actors.quarantine import Quarantine, Replayer
-from atlas.actors.upload import BranchMaintenance
+from atlas.actors.upload import BranchMaintenance, Uploader
 from atlas.core import ports
 from atlas.core.errors import Unavailable
 from atlas.core.events import (
     DrainEnded,
     EventSink,
     ParquetPerExport,
-    ServiceStarted,
     StageCompleted,
     build_crash_event,
 )
 from atlas.core.messages import Receipt
+from atlas.core.rows import RowForm
+from atlas.edge.admission import Admission
+from atlas.edge.health import explain_unready
 from atlas.edge.operator import GaugeReader, OperatorServices, StatusStream
-from atlas.outside.sqlite.compression import compress
+from atlas.outside.journal.compression import compress
+from atlas.replicas import Leader, NotificationHandler, UsageExchange
 from atlas.runtime import (
     CompletionRegistry,
     DeadLetterRoute,
@@ -38,6 +41,7 @@ from atlas.runtime import (
     StageObserver,
     Stages,
     Wakeup,
+    run_in_background,
     supervise,
 )
 from atlas.service.dependencies import Dependencies
@@ -45,10 +49,15 @@ from atlas.service.diagnosis import DiagnosisService
 from atlas.service.listeners import (
     FlowAddresses,
     build_admission,
+    build_checks,
     build_operator_app,
     build_public_app,
+    build_readiness_checks,
 )
+from atlas.service.phone_monitor import PhoneMonitor
 from atlas.service.shutdown import Shutdown
+from atlas.service.start_report import count_waiting, describe_start
+from atlas.service.streams import build_publisher, publish_in_background
 from atlas.service.uploads import build_personal_data, build_uploader
 from atlas.settings import Settings
 
@@ -57,12 +66,16 @@ FLATTEN_AT_ONCE = 5  # WORKERS_MAX + 1, so that no worker is idle
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service: the applications of its two listeners, and the start of its shutdown."""
+    """A running service: the applications of its two listeners, and the start of its shutdown.
+
+    `explain_unready` returns the reason why no export can be accepted now, None if one can.
+    """
 
     public: ASGIApp
     operator: ASGIApp
     drain: Callable[[], None]
     maintenance: ports.MaintenanceTasks
+    explain_unready: Callable[[], Awaitable[str | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +98,16 @@ async def run_service(dependencies: Dependencies, settings: Settings) -> AsyncIt
     store, emit, status = dependencies.store, dependencies.emit, dependencies.subscribers.status
     completions, wakeup, erasure_lock = CompletionRegistry[Receipt](), Wakeup(), Lock()
     admission = build_admission(settings, dependencies.timing.monotonic)
-    shutdown = Shutdown(completions, admission.quota, wakeup, emit)
     on_crash, foundry = build_crash_reporter(emit), settings.foundry
-    if foundry.file_format == "parquet" and foundry.file_layout == "per-export":
-        emit(ParquetPerExport())
+    warn_of_layout(settings, emit)
     uploader = build_uploader(dependencies, settings, completions)
-    maintenance = BranchMaintenance(uploader, wakeup)
-    diagnosis = DiagnosisService(settings, store.inspector, maintenance, status, dependencies.clock)
+    leader = build_leader(dependencies, uploader, wakeup, on_crash)
+    publisher = build_publisher(dependencies, settings, lambda: leader.epoch is not None)
+    maintenance = BranchMaintenance(uploader, wakeup, leader.hold)
+    shutdown = Shutdown(completions, admission.quota, [wakeup.close, leader.close], emit)
 
     async with anyio.create_task_group() as uploads:
-        restarts = RestartBudget()
-        run = partial(uploader.run, wakeup, restarts)
-        uploads.start_soon(supervise, "upload", run, restarts, on_crash)
+        uploads.start_soon(leader.run)
         async with run_stages(
             dependencies, settings, completions, wakeup, erasure_lock, on_crash
         ) as stages:
@@ -108,15 +119,24 @@ async def run_service(dependencies: Dependencies, settings: Settings) -> AsyncIt
                 erasure_lock,
                 discard_ids=stages.quarantine.known.difference_update,
             )
+            gauges = build_gauge_reader(dependencies, stages, shutdown, admission, publisher)
+            diagnosis = DiagnosisService(
+                settings, store.inspector, maintenance, status, gauges, dependencies.clock
+            )
             services = OperatorServices(
                 store.ledger, store.dead_letters, stages.replayer, personal_data, diagnosis
             )
-            gauges = GaugeReader(
-                store.ledger, stages.measure_queues, shutdown.has_begun, admission.measure_load
-            )
             live = StatusStream(status, gauges)
-            emit(ServiceStarted(__version__, foundry.dataset_rid, foundry.branch))
-            async with live.run(on_crash):
+            emit(await describe_start(dependencies, settings))
+            notifications = NotificationHandler(
+                store.peers, completions, stages.quarantine.load, wakeup.notify, leader.wake
+            )
+            usage = UsageExchange(store.peers, admission.rate_limiter)
+            replicas = follow_replicas(notifications, usage, on_crash)
+            stream = publish_in_background(publisher, store.stream, on_crash)
+            readiness = build_readiness_checks(dependencies, shutdown)
+            phones = watch_phones(dependencies, settings, on_crash)
+            async with live.run(on_crash), replicas, stream, phones:
                 yield Service(
                     public=build_public_app(
                         stages.addresses, admission, dependencies, shutdown, settings, on_crash
@@ -124,11 +144,74 @@ async def run_service(dependencies: Dependencies, settings: Settings) -> AsyncIt
                     operator=build_operator_app(services, live, dependencies, settings),
                     drain=shutdown.begin,
                     maintenance=maintenance,
+                    explain_unready=partial(explain_unready, readiness, on_crash),
                 )
                 shutdown.begin()
             uploads.cancel_scope.deadline = anyio.current_time() + foundry.drain_seconds
-    backlog = await store.outbox.read_backlog(foundry.group)
-    emit(DrainEnded(backlog.waiting))
+    emit(DrainEnded(await count_waiting(store.outbox, foundry.group)))
+
+
+def warn_of_layout(settings: Settings, emit: EventSink) -> None:
+    """Warn if Parquet files have one export each, which saves little space."""
+    foundry = settings.foundry
+    if foundry.file_format == "parquet" and foundry.file_layout == "per-export":
+        emit(ParquetPerExport())
+
+
+def build_gauge_reader(
+    dependencies: Dependencies,
+    stages: RunningStages,
+    shutdown: Shutdown,
+    admission: Admission,
+    publisher: StreamPublisher | None,
+) -> GaugeReader:
+    return GaugeReader(
+        dependencies.store.ledger,
+        stages.measure_queues,
+        shutdown.has_begun,
+        admission.measure_load,
+        build_checks(dependencies),
+        None if publisher is None else publisher.measure_lag,
+    )
+
+
+def build_leader(
+    dependencies: Dependencies, uploader: Uploader, wakeup: Wakeup, on_crash: OnCrash
+) -> Leader:
+    """Build the leader, which runs the uploader and restarts it after a crash."""
+    restarts = RestartBudget()
+    run = partial(supervise, "upload", partial(uploader.run, wakeup, restarts), restarts, on_crash)
+    timing = dependencies.timing
+    return Leader(dependencies.store.leadership, uploader, run, timing.monotonic, dependencies.emit)
+
+
+@asynccontextmanager
+async def follow_replicas(
+    notifications: NotificationHandler, usage: UsageExchange, on_crash: OnCrash
+) -> AsyncIterator[None]:
+    """Handle the notifications of other replicas, and exchange the usage of users with them."""
+    follow = partial(supervise, "notifications", notifications.run, RestartBudget(), on_crash)
+    exchange = partial(supervise, "usage", usage.run, RestartBudget(), on_crash)
+    async with run_in_background(follow), run_in_background(exchange):
+        yield
+
+
+@asynccontextmanager
+async def watch_phones(
+    dependencies: Dependencies, settings: Settings, on_crash: OnCrash
+) -> AsyncIterator[None]:
+    """Count the phones every minute."""
+    monitor = PhoneMonitor(
+        dependencies.store.phones,
+        dependencies.clock,
+        settings.operator.quiet_days,
+        settings.journal.phones_max,
+        dependencies.emit,
+    )
+    async with run_in_background(
+        partial(supervise, "phones", monitor.run, RestartBudget(), on_crash)
+    ):
+        yield
 
 
 @asynccontextmanager
@@ -152,7 +235,7 @@ async def run_stages(
         journal = Journal(store.intake, completions, wakeup, emit)
         journaler = stages.start_sink(journal, concurrency=64)
         flattener = stages.start_stage(
-            Flatten(compute, compress, clock, emit),
+            Flatten(compute, compress, clock, emit, RowForm(limits.columns, limits.whole_numbers)),
             journaler,
             dead_letter_route=dead_letters,
             concurrency=FLATTEN_AT_ONCE,

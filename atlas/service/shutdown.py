@@ -1,9 +1,11 @@
 """The shutdown: nothing new is accepted, waiting requests are answered, the uploader finishes."""
 
+from collections.abc import Callable, Sequence
+
 from atlas.core.errors import Draining
 from atlas.core.events import DrainStarted, EventSink
 from atlas.core.messages import Receipt
-from atlas.runtime import CompletionRegistry, Quota, Wakeup
+from atlas.runtime import CompletionRegistry, Quota
 
 
 class Shutdown:
@@ -13,13 +15,13 @@ class Shutdown:
         self,
         completions: CompletionRegistry[Receipt],
         quota: Quota,
-        wakeup: Wakeup,
+        stop_uploads: Sequence[Callable[[], None]],
         emit: EventSink,
     ) -> None:
         self._has_begun = False
         self._quota = quota
         self._completions = completions
-        self._wakeup = wakeup
+        self._stop_uploads = stop_uploads
         self._emit = emit
 
     def has_begun(self) -> bool:
@@ -31,7 +33,8 @@ class Shutdown:
             self._emit(DrainStarted())
             self._quota.close()
             self._completions.cancel_all()
-            self._wakeup.close()
+            for stop in self._stop_uploads:
+                stop()
 
     async def check(self) -> None:
         if self._has_begun:

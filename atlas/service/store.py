@@ -1,89 +1,118 @@
 """Opens the journal named by the settings, for a service or for a single command."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+import secrets
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TextIO
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, TextIO
 
-from atlas.core import ports
+from atlas import __version__
+from atlas.core import identifiers
+from atlas.core.diagnosis import CheckFailed
+from atlas.core.errors import CommandError, ConfigurationError, JournalMissing
+from atlas.core.events import EventBuffer
+from atlas.core.inspection import JournalHealth
+from atlas.core.ports import JournalInspector, JournalPorts
 from atlas.outside import log
-from atlas.outside.sqlite import journal, keys
-from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.journal.capacity import CapacityLimits
+from atlas.outside.journal.keys import parse_key
+from atlas.outside.journal.retention import ReceiptRetention
+from atlas.outside.network import build_tls_context
+from atlas.outside.postgres import address as postgres_address
+from atlas.outside.postgres.address import DatabaseAddress
+from atlas.outside.sqlite import journal as sqlite_journal
 from atlas.outside.sqlite.readonly import ReadOnlyInspector
-from atlas.outside.sqlite.retention import ReceiptRetention
+from atlas.service.extras import describe_missing_extra
 from atlas.service.subscribers import EventSubscribers, add_tracing, build_subscribers, utc_now
 from atlas.settings import Settings
 
-
-@dataclass(frozen=True, slots=True)
-class JournalPorts:
-    """The ports of a journal."""
-
-    intake: ports.Intake
-    receipts: ports.ReceiptQueries
-    outbox: ports.Outbox
-    dead_letters: ports.DeadLetters
-    ledger: ports.Ledger
-    personal_data: ports.PersonalDataStore
-    inspector: ports.JournalInspector
-    is_durable: bool
+if TYPE_CHECKING:  # asyncpg is optional
+    from atlas.outside.postgres.connections import Connector
 
 
-@contextmanager
-def open_journal(
+@asynccontextmanager
+async def open_journal(
     settings: Settings, stderr: TextIO
-) -> Iterator[tuple[JournalPorts, EventSubscribers]]:
+) -> AsyncIterator[tuple[JournalPorts, EventSubscribers]]:
     """Open the journal of a service, and its event subscribers.
 
-    Enter it before an event loop runs: it may wait for the previous process to release the lock.
-    Raises JournalLocked, CommandError.
+    A SQLite journal may wait for the previous process to release its lock, and blocks the event
+    loop meanwhile: open it before the loop has other work. Raises JournalLocked, CommandError.
     """
     destination = f"{settings.foundry.dataset_rid}, branch {settings.foundry.branch}"
-    with open_locked(settings, journal.LOCK_WAIT_SECONDS, destination) as sqlite_journal:
-        logger = log.build_logger(stderr, settings.log.level)
-        event_log = log.EventLog(logger, sqlite_journal.log_key, settings.log.user_ids)
+    logger = build_log_writer(settings, stderr)
+    seconds, announce = sqlite_journal.LOCK_WAIT_SECONDS, partial(log.warn, logger)
+    async with open_store(settings, seconds, destination, announce) as store:
+        event_log = log.EventLog(logger, store.log_key, settings.log.user_ids)
         with add_tracing(build_subscribers(settings, event_log), settings) as subscribers:
-            sqlite_journal.events.subscribe(subscribers.publish)
-            yield collect_ports(sqlite_journal), subscribers
+            store.events.subscribe(subscribers.publish)
+            yield store, subscribers
 
 
-def collect_ports(sqlite_journal: journal.SqliteJournal) -> JournalPorts:
-    return JournalPorts(
-        intake=sqlite_journal.intake,
-        receipts=sqlite_journal.receipts,
-        outbox=sqlite_journal.outbox,
-        dead_letters=sqlite_journal.dead_letters,
-        ledger=sqlite_journal.ledger,
-        personal_data=sqlite_journal.people,
-        inspector=sqlite_journal.inspector,
-        is_durable=sqlite_journal.is_durable,
-    )
+def build_log_writer(settings: Settings, stream: TextIO) -> log.LogWriter:
+    return log.build_logger(stream, settings.log.level, settings.log.format)
 
 
-@contextmanager
-def open_unlocked(settings: Settings) -> Iterator[JournalPorts]:
-    """Open a journal that no process is serving. Raises JournalLocked, CommandError."""
-    with open_locked(settings, wait_seconds=0) as sqlite_journal:
-        yield collect_ports(sqlite_journal)
+@asynccontextmanager
+async def open_unlocked(settings: Settings) -> AsyncIterator[JournalPorts]:
+    """Open the journal for a command: one in PostgreSQL, or a file that no process is serving.
 
-
-def abandon_unreadable(settings: Settings) -> int:
-    """Abandon the exports that the configured keys cannot decrypt, and return their number.
-
-    Raises JournalLocked, and CommandError if the keys decrypt everything.
+    Raises JournalLocked, and CommandError, also if PostgreSQL has no such journal yet.
     """
-    return journal.abandon(settings.journal.path, parse_keys(settings))
+    if settings.journal.is_shared:
+        connector = build_connector(settings)
+        from atlas.outside.postgres import transfer  # noqa: PLC0415 - asyncpg is optional
+
+        await transfer.require_journal(connector)
+    async with open_store(settings) as store:
+        yield store
 
 
-def build_inspector(settings: Settings) -> ReadOnlyInspector:
-    """Build a read-only inspector of the journal. Raises ConfigurationError."""
-    return ReadOnlyInspector(
-        settings.journal.path, build_capacity_limits(settings), parse_keys(settings)
-    )
+def print_note(line: str) -> None:
+    print(f"atlas: {line}", file=sys.stderr)  # noqa: T201
+
+
+@dataclass(frozen=True, slots=True)
+class UnopenedJournal:
+    """Implements `ports.JournalInspector` for a journal that cannot be opened."""
+
+    error: CommandError | ConfigurationError
+
+    async def inspect(self) -> JournalHealth | None:
+        if isinstance(self.error, JournalMissing):
+            return None
+        if isinstance(self.error, ConfigurationError):
+            raise CheckFailed("The journal cannot be opened.", str(self.error))
+        raise CheckFailed(str(self.error), "Start the server, or correct ATLAS_JOURNAL.")
+
+    def pseudonym(self, sub: str) -> str:
+        """Return a name that is used only here: the key is in the journal."""
+        return identifiers.pseudonymize(secrets.token_bytes(32), sub)
+
+
+@asynccontextmanager
+async def open_inspector(settings: Settings) -> AsyncIterator[JournalInspector]:
+    """Open an inspector of the journal that changes nothing in it. Raises ConfigurationError."""
+    if settings.journal.is_shared:
+        async with AsyncExitStack() as stack:
+            inspector: JournalInspector
+            try:
+                store = await stack.enter_async_context(open_unlocked(settings))
+                inspector = store.inspector
+            except (CommandError, ConfigurationError) as error:
+                inspector = UnopenedJournal(error)
+            yield inspector
+    else:
+        yield ReadOnlyInspector(
+            settings.journal.path, build_capacity_limits(settings), parse_keys(settings)
+        )
 
 
 def parse_keys(settings: Settings) -> list[bytes]:
-    return [keys.parse_key(text) for text in settings.journal.keys]
+    return [parse_key(text) for text in settings.journal.keys]
 
 
 def build_capacity_limits(settings: Settings) -> CapacityLimits:
@@ -91,16 +120,80 @@ def build_capacity_limits(settings: Settings) -> CapacityLimits:
     return CapacityLimits(options.bytes_max, options.exports_max, options.free_bytes_min)
 
 
-def open_locked(
-    settings: Settings, wait_seconds: float, destination: str = ""
-) -> AbstractContextManager[journal.SqliteJournal]:
+def build_retention(settings: Settings) -> ReceiptRetention:
     options = settings.journal
-    return journal.open_journal(
-        options.path,
+    return ReceiptRetention(
+        utc_now, options.receipts_days, options.receipts_max, options.digests_days
+    )
+
+
+@asynccontextmanager
+async def open_store(
+    settings: Settings,
+    wait_seconds: float = 0,
+    destination: str = "",
+    announce: Callable[[str], None] = print_note,
+) -> AsyncIterator[JournalPorts]:
+    if settings.journal.is_shared:
+        async with open_postgres(settings, destination, announce) as store:
+            yield store
+        return
+    with sqlite_journal.open_journal(
+        settings.journal.path,
         build_capacity_limits(settings),
         parse_keys(settings),
         settings.operator.listen,
         wait_seconds,
-        ReceiptRetention(utc_now, options.receipts_days, options.receipts_max),
+        build_retention(settings),
+        destination,
+        is_streamed=bool(settings.stream.rid),
+    ) as store:
+        yield store
+
+
+def parse_address(settings: Settings) -> DatabaseAddress:
+    """Return the address of a shared journal. Raises ConfigurationError."""
+    if find_spec("asyncpg") is None:
+        raise ConfigurationError(
+            describe_missing_extra("ATLAS_JOURNAL=postgresql://", "asyncpg", "postgres")
+        )
+    return postgres_address.parse_address(settings.journal.url)
+
+
+def build_connector(settings: Settings) -> "Connector":
+    """Build the connector of a command. Raises ConfigurationError, also without asyncpg."""
+    address = parse_address(settings)
+    from atlas.outside.postgres.connections import Connector  # noqa: PLC0415 - asyncpg is optional
+
+    return Connector(
+        address,
+        "atlas journal",
+        EventBuffer(),
+        is_pooled=settings.journal.pooled,
+        tls=build_tls_context(settings.network.ca_bundle),
+    )
+
+
+def open_postgres(
+    settings: Settings, destination: str, announce: Callable[[str], None]
+) -> AbstractAsyncContextManager[JournalPorts]:
+    """Open a journal in PostgreSQL. Raises ConfigurationError if the driver is not installed."""
+    options, database = settings.journal, parse_address(settings)
+    from atlas.outside.postgres import journal  # noqa: PLC0415 - asyncpg is optional
+
+    return journal.open_journal(
+        database,
+        parse_keys(settings),
+        journal.JournalOptions(
+            limits=build_capacity_limits(settings),
+            retention=build_retention(settings),
+            lease_seconds=options.lease_seconds,
+            keep_seconds=options.keep_seconds,
+            is_pooled=options.pooled,
+            is_streamed=bool(settings.stream.rid),
+            version=__version__,
+            tls=build_tls_context(settings.network.ca_bundle),
+            announce=announce,
+        ),
         destination,
     )

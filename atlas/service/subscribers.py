@@ -9,11 +9,14 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from atlas import __version__
+from atlas.core.about import About
 from atlas.core.errors import ConfigurationError
 from atlas.core.events import Event, EventSink
+from atlas.core.identifiers import build_dataset_url
 from atlas.core.ports import Clock
-from atlas.core.status_aggregator import About, StatusAggregator
+from atlas.core.status_aggregator import StatusAggregator
 from atlas.core.traces import Sampler, Trace, never_sample
+from atlas.service.extras import describe_missing_extra
 from atlas.settings import Settings
 
 
@@ -60,8 +63,7 @@ def add_tracing(subscribers: EventSubscribers, settings: Settings) -> Iterator[E
         from atlas.outside import traces  # noqa: PLC0415 - optional dependency
     except ImportError as error:
         raise ConfigurationError(
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT needs OpenTelemetry: "
-            "pip install 'atlas-healthkit[otel]'."
+            describe_missing_extra("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OpenTelemetry", "otel")
         ) from error
     sample = Sampler(settings.traces.share, secrets.token_hex, random.SystemRandom().random)
     rid = settings.foundry.dataset_rid
@@ -87,5 +89,8 @@ def build_subscribers(
         branch=foundry.branch,
         bytes_max=journal.bytes_max,
         exports_max=journal.exports_max,
+        is_shared=journal.is_shared,
+        dataset_url=build_dataset_url(foundry.host, foundry.dataset_rid, foundry.branch),
+        is_streamed=bool(settings.stream.rid),
     )
     return EventSubscribers(StatusAggregator(about, clock), log)

@@ -1,8 +1,12 @@
 """Builds the uploader, and the operations that share its branch and its file format."""
 
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
+
+import anyio
 
 from atlas.actors.upload import (
     NDJSON,
@@ -16,12 +20,16 @@ from atlas.actors.upload import (
     UploadPolicy,
 )
 from atlas.core import ports
-from atlas.core.errors import ConfigurationError
+from atlas.core.errors import ConfigurationError, Unavailable
 from atlas.core.messages import Receipt
-from atlas.outside.sqlite.compression import decompress_into
-from atlas.runtime import CompletionRegistry, Lock, Wakeup
+from atlas.outside.journal.compression import decompress_into
+from atlas.replicas import Leader
+from atlas.runtime import CompletionRegistry, Lock, Wakeup, run_in_background
 from atlas.service.dependencies import Dependencies
+from atlas.service.extras import describe_missing_extra
 from atlas.settings import Settings
+
+CLEANUP_SECONDS = 10.0
 
 
 def build_uploader(
@@ -68,10 +76,35 @@ def build_personal_data(
     )
 
 
-def build_offline_maintenance(dependencies: Dependencies, settings: Settings) -> BranchMaintenance:
-    """Build maintenance for a single command, without a running flow."""
+@asynccontextmanager
+async def open_offline_maintenance(
+    dependencies: Dependencies, settings: Settings
+) -> AsyncIterator[BranchMaintenance]:
+    """Open maintenance for a single command, without a running flow.
+
+    On exit, wait until its transaction is closed, also after Ctrl-C; `CLEANUP_SECONDS` at most.
+    """
     uploader = build_uploader(dependencies, settings, CompletionRegistry[Receipt]())
-    return BranchMaintenance(uploader, Wakeup())
+    leader = Leader(
+        dependencies.store.leadership,
+        uploader,
+        upload_nothing,
+        dependencies.timing.monotonic,
+        dependencies.emit,
+        is_candidate=False,
+    )
+    maintenance = BranchMaintenance(uploader, Wakeup(), leader.hold)
+    async with run_in_background(leader.run):
+        try:
+            yield maintenance
+        finally:
+            with anyio.move_on_after(CLEANUP_SECONDS, shield=True), suppress(Unavailable):
+                async with maintenance.exclusive():
+                    pass
+
+
+async def upload_nothing() -> None:
+    """Run no uploader: a command uploads only what it needs."""
 
 
 def build_file_policy(settings: Settings) -> FilePolicy:
@@ -88,7 +121,7 @@ def build_file_policy(settings: Settings) -> FilePolicy:
         import_module("atlas.outside.parquet")
     except ImportError as error:
         raise ConfigurationError(
-            "ATLAS_FILE_FORMAT=parquet needs pyarrow: pip install 'atlas-healthkit[parquet]'."
+            describe_missing_extra("ATLAS_FILE_FORMAT=parquet", "pyarrow", "parquet")
         ) from error
     return FilePolicy(decompress_into, layout, PARQUET, wave, readable)
 
@@ -103,6 +136,12 @@ def read_parquet(file: ports.Bytes) -> ports.Bytes:
     from atlas.outside import parquet  # noqa: PLC0415
 
     return parquet.to_ndjson(file)
+
+
+def read_parquet_columns(file: ports.Bytes, names: Sequence[str]) -> Sequence[Sequence[Any]]:
+    from atlas.outside import parquet  # noqa: PLC0415
+
+    return parquet.read_columns(file, names)
 
 
 PARQUET = Format("parquet", write_parquet, read_parquet)

@@ -5,8 +5,14 @@ from urllib.parse import urlsplit
 
 
 def normalize_url(host: str) -> str:
-    """Add https:// to a host without a scheme, and remove slashes at the end."""
-    return (host if not host or "://" in host else f"https://{host}").rstrip("/")
+    """Add https:// to a host without a scheme, and remove slashes at the end.
+
+    The host becomes lower case, as Auth0 writes it in tokens, whose issuer is compared as text.
+    """
+    if host and "://" not in host:
+        name, slash, path = host.partition("/")
+        host = f"https://{name.lower()}{slash}{path}"
+    return host.rstrip("/")
 
 
 def is_url(text: str) -> bool:

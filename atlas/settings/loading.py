@@ -1,202 +1,232 @@
-"""Loads settings from a TOML file and the environment, and checks that they are consistent."""
+"""Loads settings from a TOML file and the environment. All problems are one error."""
 
 import re
-from collections.abc import Mapping
-from difflib import get_close_matches
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from atlas.core.errors import ConfigurationError
-from atlas.settings.addresses import is_loopback, is_url, normalize_url
-from atlas.settings.sections import Secret, Settings
+from atlas.core.errors import JSON_ERRORS, ConfigurationError
+from atlas.settings.addresses import normalize_url
+from atlas.settings.sections import EdgeSettings, JournalSettings, Settings
+from atlas.settings.tokens import split_list
+from atlas.settings.validation import describe_invalid, find_contradictions, remove_invalid
+from atlas.settings.values import MIB, Secret
+from atlas.settings.variables import (
+    NAMES,
+    SettingOrigin,
+    UnreadableSecret,
+    describe_unknown_variables,
+    get_variable,
+    is_unicode,
+    parse_value,
+    read_secret,
+)
 
-NAMES = {
-    "PORT": "edge.port",
-    "CORS_ORIGINS": "edge.cors_origins",
-    "LOG_LEVEL": "log.level",
-    "AUTH0_DOMAIN": "auth0.domain",
-    "AUTH0_ISSUER": "auth0.issuer",
-    "AUTH0_AUDIENCE": "auth0.audience",
+# Defaults of [journal] for PostgreSQL, which has more room than a disk in a container.
+SHARED_JOURNAL: dict[str, object] = {"bytes_max": 16_384 * MIB, "exports_max": 10_000_000}
+# The settings of a service that have no default, and the setting that each of them results in.
+REQUIRED = {
+    "AUTH0_DOMAIN": "auth0.issuer",
     "FOUNDRY_HOST": "foundry.host",
     "FOUNDRY_CLIENT_ID": "foundry.client_id",
     "FOUNDRY_CLIENT_SECRET": "foundry.client_secret",
-    "FOUNDRY_OAUTH_TOKEN_URL": "foundry.oauth_token_url",
-    "FOUNDRY_DATASET_RID": "foundry.dataset_rid",
-    "FOUNDRY_BRANCH": "foundry.branch",
-    "FOUNDRY_SOLE_WRITER": "foundry.sole_writer",
-    "ATLAS_HOST": "edge.host",
-    "ATLAS_COMMIT_WAIT_SECONDS": "edge.commit_wait_seconds",
-    "ATLAS_RATE_PER_MINUTE": "edge.rate_per_minute",
-    "ATLAS_REQUIRED_SCOPE": "auth0.required_scope",
-    "ATLAS_WORKERS": "export.workers",
-    "ATLAS_JOURNAL": "journal.url",
-    "ATLAS_JOURNAL_KEY": "journal.keys",
-    "ATLAS_COMMIT_INTERVAL_SECONDS": "foundry.commit_interval_seconds",
-    "ATLAS_FILE_FORMAT": "foundry.file_format",
-    "ATLAS_FILE_LAYOUT": "foundry.file_layout",
-    "ATLAS_OPERATOR_LISTEN": "operator.listen",
-    "ATLAS_OPERATOR_TOKEN": "operator.token",
-    "ATLAS_LOG_USER_IDS": "log.user_ids",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "traces.endpoint",
-    "ATLAS_CA_BUNDLE": "network.ca_bundle",
 }
-# names that settings had before the first release
-RENAMED = {
-    "ATLAS_REPLY_SECONDS": "ATLAS_COMMIT_WAIT_SECONDS",
-    "ATLAS_TRACES": "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-}
-# Kubernetes sets the last two for a service named atlas.
-IGNORED_VARIABLES = re.compile(r"ATLAS_(CONFIG|URL|TOKEN|SERVICE_.*|PORT.*)")
-# The levels of Winston, which the old service used. Those between info and debug become info.
-LEVEL_ALIASES = {"warn": "warning", "http": "info", "verbose": "info", "silly": "debug"}
-VALUE_ERRORS = {
-    "foundry.dataset_rid": "must be the RID of a dataset: ri.foundry.main.dataset.<uuid>",
-    "operator.listen": "must be HOST:PORT",
-    "operator.token": "must be printable ASCII without spaces: it is sent in a header",
-}
+SECTION_LINE = re.compile(r"\s*\[([\w.]+)\]\s*(#.*)?")
+KEY_LINE = re.compile(r"\s*(\w+)\s*=.*")
 
 
-def describe_unknown_variable(name: str) -> str:
-    known = {each.removeprefix("ATLAS_"): each for each in (*NAMES, "ATLAS_CONFIG")}
-    nearest = get_close_matches(name.removeprefix("ATLAS_"), known, 1)
-    suggestion = RENAMED.get(name) or (known[nearest[0]] if nearest else None)
-    hint = f"Did you mean {suggestion}?" if suggestion else "Remove it."
-    return f"{name} is not a setting of Atlas. {hint}"
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """Settings, and the origins of those that do not have their default."""
+
+    settings: Settings
+    origins: Mapping[str, SettingOrigin]
+
+
+@dataclass(slots=True)
+class Draft:
+    """Values of all sources with their origins, and the problems found so far.
+
+    `faulty` are the settings that a problem names, so that none is named twice.
+    """
+
+    file: str
+    values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    origins: dict[str, SettingOrigin] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    faulty: set[str] = field(default_factory=set)
+    is_parsed: bool = True
+
+    def add_file(self, toml: bytes) -> None:
+        try:
+            text = toml.decode("utf-8-sig")
+            sections = msgspec.toml.decode(text, type=dict[str, object])
+        except JSON_ERRORS as error:
+            reason = "it is not UTF-8." if isinstance(error, UnicodeDecodeError) else error
+            self.is_parsed = False
+            self.add_problem(f"{self.file} is not valid TOML: {reason}")
+            return
+        lines = find_lines(text)
+        for section, keys in sections.items():
+            if not isinstance(keys, dict):
+                self.add_problem(f"{section} is not in a [section] of the configuration file.")
+                continue
+            self.values[section] = keys
+            for path in list_paths(keys, f"{section}."):
+                self.origins[path] = SettingOrigin(file=self.file, line=lines.get(path, 0))
+
+    def add_variables(self, environ: Mapping[str, str]) -> None:
+        for name, path in NAMES.items():
+            try:
+                secret, file = read_secret(environ, name)
+            except UnreadableSecret as error:
+                self.add_problem(str(error), path)
+                continue
+            value = secret or get_variable(environ, name)
+            if not is_unicode(value):
+                self.add_problem(f"{name} is not valid UTF-8.", path)
+            elif value:
+                section, _, key = path.partition(".")
+                self.values.setdefault(section, {})[key] = parse_value(path, value)
+                self.origins[path] = file if secret else SettingOrigin(name)
+        self.problems.extend(describe_unknown_variables(environ, self.origins))
+
+    def validate(self) -> Settings:
+        """Convert the valid values, and add a problem for each of the others."""
+        for invalid in remove_invalid(self.values):
+            variable = self.origins.get(invalid.path, SettingOrigin()).variable
+            self.add_problem(describe_invalid(invalid, variable), invalid.path)
+        if JournalSettings(url=str(self.values.get("journal", {}).get("url", ""))).is_shared:
+            self.values["journal"] = SHARED_JOURNAL | self.values["journal"]
+        return msgspec.convert(self.values, Settings, strict=False)
+
+    def has_fault(self, variable: str) -> bool:
+        """True if a required variable has a problem already."""
+        return not self.faulty.isdisjoint({NAMES[variable], REQUIRED[variable]})
+
+    def add_problem(self, message: str, *paths: str) -> None:
+        if self.faulty.isdisjoint(paths):
+            self.problems.append(message)
+        self.faulty.update(paths)
 
 
 def load(toml: bytes, environ: Mapping[str, str]) -> Settings:
     """Load the settings of a file, overridden by the environment. Raises ConfigurationError."""
-    for name in environ:
-        is_known = name in NAMES or IGNORED_VARIABLES.fullmatch(name)
-        if name.startswith("ATLAS_") and not is_known:
-            raise ConfigurationError(describe_unknown_variable(name))
-    try:
-        sections = msgspec.toml.decode(toml, type=dict[str, object])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"The configuration file is not valid TOML: {error}") from error
-    merged = dict[str, dict[str, object]]()
-    for section, keys in sections.items():
-        if not isinstance(keys, dict):
-            raise ConfigurationError(f"{section} is not in a [section] of the configuration file.")
-        merged[section] = keys
-    for name, path in NAMES.items():
-        value = get_variable(environ, name)
-        if value:
-            section, _, key = path.partition(".")
-            merged.setdefault(section, {})[key] = parse_value(key, value)
-    try:
-        settings = msgspec.convert(merged, Settings, strict=False)
-    except msgspec.ValidationError as error:
-        raise ConfigurationError(describe_error(merged, environ)) from error
-    return complete(settings)
+    return read(toml, environ).settings
 
 
-def get_variable(environ: Mapping[str, str], name: str) -> str:
-    """Return a variable without surrounding whitespace and quotes; "" if it is absent.
+def load_edge(toml: bytes, environ: Mapping[str, str], file: str) -> EdgeSettings:
+    """Load the settings of the public listener, without the others and the files of secrets.
 
-    Secret files end with a newline, docker and podman keep the quotes of an env file, and compose
-    files write NAME= for an absent value.
+    Raises ConfigurationError.
     """
-    value = environ.get(name, "").strip()
-    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    return value[1:-1] if is_quoted else value
+    draft = Draft(file)
+    draft.add_file(toml)
+    draft.values = {section: keys for section, keys in draft.values.items() if section == "edge"}
+    names = [name for name, path in NAMES.items() if path.startswith("edge.")]
+    draft.add_variables({name: environ[name] for name in names if name in environ})
+    edge = draft.validate().edge
+    raise_problems(draft.problems)
+    return edge
 
 
-def parse_value(key: str, value: str) -> object:
-    """Parse a variable's text. The items of a list are separated by commas or spaces."""
-    if key in {"cors_origins", "keys"}:
-        return value.replace(",", " ").split()
-    if key == "level":
-        return LEVEL_ALIASES.get(value.lower(), value.lower())
-    return value
+def read(
+    toml: bytes,
+    environ: Mapping[str, str],
+    file: str = "The configuration file",
+    required: Collection[str] = (),
+) -> LoadedSettings:
+    """Load settings with their origins. Raises one ConfigurationError that has all problems.
+
+    `required` are those of the variables in REQUIRED that must be set.
+    """
+    loaded, problems = inspect(toml, environ, file, required)
+    raise_problems(problems)
+    return loaded
 
 
-def describe_error(merged: Mapping[str, object], environ: Mapping[str, str]) -> str:
-    """Describe the first invalid setting in one line, by its variable if that is set."""
-    path, kind, value = find_invalid(merged, Settings)
-    variables = (name for name, at in NAMES.items() if at == path and get_variable(environ, name))
-    name = next(variables, path)
-    match kind and msgspec.inspect.type_info(kind):
-        case None:
-            return f"{name} is not a setting of Atlas."
-        case msgspec.inspect.LiteralType(values=words):
-            return f"{name} must be {' or '.join(map(str, words))}."
-        case msgspec.inspect.BoolType():
-            return f"{name} must be true or false."
-        case msgspec.inspect.IntType() if not is_convertible(value, int):
-            return f"{name} must be an integer."
-        case msgspec.inspect.FloatType() if not is_convertible(value, float):
-            return f"{name} must be a number."
-        case msgspec.inspect.IntType() | msgspec.inspect.FloatType() as number:
-            bounds = {"at least": number.ge, "more than": number.gt, "at most": number.le}
-            limits = [f"{word} {bound}" for word, bound in bounds.items() if bound is not None]
-            return f"{name} must be {' and '.join(limits)}."
-        case msgspec.inspect.StrType() if isinstance(value, str):
-            return f"{name} {VALUE_ERRORS.get(path, 'is empty')}."
-    return f"{name} has the wrong type."
+def inspect(
+    toml: bytes, environ: Mapping[str, str], file: str, required: Collection[str]
+) -> tuple[LoadedSettings, list[str]]:
+    """Load settings, with the defaults of those that are wrong, and return all problems."""
+    draft = Draft(file)
+    draft.add_file(toml)
+    draft.add_variables(environ)
+    settings = draft.validate()
+    completed = complete(settings)
+    if draft.is_parsed:
+        for contradiction in find_contradictions(settings):
+            draft.add_problem(contradiction.message, *contradiction.paths)
+        missing = find_missing(completed, [each for each in required if not draft.has_fault(each)])
+        if missing:
+            draft.add_problem(describe_missing(missing))
+    return LoadedSettings(completed, draft.origins), draft.problems
 
 
-def find_invalid(values: Mapping[str, object], struct: type) -> tuple[str, Any, object]:
-    """Return the path, type and value of the first invalid setting; type None if unknown."""
-    fields = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
-    for key, value in values.items():
-        kind = fields.get(key)
-        if kind is not None and is_convertible(value, kind):
-            continue
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(value, dict):
-            path, inner_kind, inner_value = find_invalid(value, kind)
-            return f"{key}.{path}", inner_kind, inner_value
-        return key, kind, value
-    raise AssertionError("every setting is valid, but not all together")
+def find_missing(settings: Settings, required: Collection[str]) -> list[str]:
+    values = msgspec.to_builtins(settings, enc_hook=str)
+    paths = {name: REQUIRED[name].split(".") for name in required}
+    return [name for name, (section, key) in paths.items() if not values[section][key]]
 
 
-def is_convertible(value: object, kind: Any) -> bool:
-    try:
-        msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError:
-        return False
-    return True
+def require(settings: Settings, names: Collection[str]) -> None:
+    """Raise ConfigurationError if some of these variables in REQUIRED are not set."""
+    missing = find_missing(settings, names)
+    if missing:
+        raise ConfigurationError(describe_missing(missing))
+
+
+def describe_missing(names: list[str]) -> str:
+    what = f"{names[0]} is not set." if len(names) == 1 else f"Not set: {', '.join(names)}."
+    return f"{what} To try Atlas without accounts: atlas local"
+
+
+def raise_problems(problems: list[str]) -> None:
+    """Raise ConfigurationError if there are problems: one line, if it is one."""
+    if len(problems) == 1:
+        raise ConfigurationError(problems[0])
+    if problems:
+        lines = [f"The settings have {len(problems)} problems:", *problems]
+        raise ConfigurationError("\n  ".join(lines))
 
 
 def complete(settings: Settings) -> Settings:
-    """Fill in settings derived from others. Raises ConfigurationError on a contradiction."""
+    """Fill in settings derived from others, and protect the secrets."""
     auth0, foundry, journal = settings.auth0, settings.foundry, settings.journal
-    if journal.url != "memory:" and not journal.url.removeprefix("sqlite:///").strip("/"):
-        raise ConfigurationError("ATLAS_JOURNAL must name a file.")
-    if journal.url != "memory:" and not journal.url.startswith("sqlite:///"):
-        raise ConfigurationError(
-            "ATLAS_JOURNAL must be sqlite:///relative/path, sqlite:////absolute/path or memory:."
-        )
-    operator = settings.operator
-    if not is_loopback(operator.address[0]) and not operator.token:
-        raise ConfigurationError(
-            "ATLAS_OPERATOR_LISTEN is not a loopback address: set ATLAS_OPERATOR_TOKEN."
-        )
-    if settings.traces.endpoint and not is_url(settings.traces.endpoint):
-        raise ConfigurationError(
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT must be the URL of a collector: "
-            "http://collector:4318/v1/traces"
-        )
-    issuer, host = normalize_url(auth0.issuer or auth0.domain), normalize_url(foundry.host)
-    token_url = normalize_url(foundry.oauth_token_url)
-    for name, url in {
-        "AUTH0_ISSUER" if auth0.issuer else "AUTH0_DOMAIN": issuer,
-        "FOUNDRY_HOST": host,
-        "FOUNDRY_OAUTH_TOKEN_URL": token_url,
-    }.items():
-        if url and not is_url(url):
-            raise ConfigurationError(f"{name} must be a host or an http or https URL.")
+    issuers = [normalize_url(each) for each in split_list(auth0.issuer or auth0.domain)]
+    host, token_url = normalize_url(foundry.host), normalize_url(foundry.oauth_token_url)
     replace = msgspec.structs.replace
     return replace(
         settings,
-        auth0=replace(auth0, issuer=issuer and f"{issuer}/"),
-        journal=replace(journal, keys=tuple(map(Secret, journal.keys))),
+        auth0=replace(auth0, issuer=", ".join(f"{each}/" for each in issuers)),
+        edge=replace(settings.edge, public_url=normalize_url(settings.edge.public_url)),
+        journal=replace(journal, url=Secret(journal.url), keys=tuple(map(Secret, journal.keys))),
         foundry=replace(
             foundry,
             host=host,
             client_secret=Secret(foundry.client_secret),
             oauth_token_url=token_url or (host and f"{host}/multipass/api/oauth2/token"),
         ),
-        operator=replace(operator, token=Secret(operator.token)),
+        operator=replace(settings.operator, token=Secret(settings.operator.token)),
     )
+
+
+def list_paths(values: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from list_paths(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def find_lines(toml: str) -> dict[str, int]:
+    """Return the line of each key; of those that are written `key = value` below a [section]."""
+    lines, section = dict[str, int](), ""
+    for number, line in enumerate(toml.splitlines(), 1):
+        if header := SECTION_LINE.fullmatch(line):
+            section = header[1]
+        elif key := KEY_LINE.fullmatch(line):
+            lines.setdefault(f"{section}.{key[1]}", number)
+    return lines

@@ -24,9 +24,9 @@ class CountingUsers(KnownUsers):
 
     call_count = 0
 
-    async def identify_user(self, token):
+    async def identify_user(self, token, proof=None):
         self.call_count += 1
-        return await super().identify_user(token)
+        return await super().identify_user(token, proof)
 
 
 async def test_one_request_too_many_is_429_and_nobody_elses_trouble(life):

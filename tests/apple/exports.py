@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from atlas.apple import Conversion, encode_line, open_export
+from atlas.apple.context import ConversionContext
 from atlas.apple.conversion import convert_elements
 from atlas.apple.xml_reader import ElementReader
 
@@ -77,27 +78,28 @@ def an_export(path: Path, *elements: str, **files: bytes) -> Path:
 
 
 def convert(
-    data: bytes, chunk_bytes: int = 65_536
+    data: bytes, chunk_bytes: int = 65_536, identity: int = 2
 ) -> tuple[list[dict[str, object]], ElementReader]:
     """Convert an XML; return its lines, decoded, and the reader."""
     reader = ElementReader()
     chunks = (data[at : at + chunk_bytes] for at in range(0, len(data), chunk_bytes))
+    context = ConversionContext.begin(identity)
     found = [
         msgspec.json.decode(encode_line(each))
-        for each in convert_elements(reader.elements(chunks), Counter())
+        for each in convert_elements(reader.elements(chunks), context, Counter())
     ]
     return found, reader
 
 
-def read_lines(path: Path, **options: bool) -> tuple[list[dict[str, object]], Conversion]:
+def read_lines(path: Path, **options: int) -> tuple[list[dict[str, object]], Conversion]:
     with open_export(path) as export:
         conversion = Conversion(export, **options)
         return [msgspec.json.decode(encode_line(each)) for each in conversion.samples()], conversion
 
 
-def convert_one(*elements: str) -> dict[str, object]:
+def convert_one(*elements: str, identity: int = 2) -> dict[str, object]:
     """Convert elements that result in exactly one line, and return it."""
-    (found,), reader = convert(xml(*elements))
+    (found,), reader = convert(xml(*elements), identity=identity)
     assert reader.tags_left_out == 0
     return found
 

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from atlas.apple import Unreadable, open_export
-from atlas.apple.archive import RATIO_MAX
+from atlas.apple.zip_members import RATIO_MAX
 from tests.apple.exports import an_export, beats, read_lines, record, write_zip, xml
 
 GOOD = xml(record())

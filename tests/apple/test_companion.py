@@ -73,7 +73,8 @@ def test_an_ecg_is_a_line_and_does_not_say_whose_it_is(tmp_path):
 
 
 def test_an_ecg_in_another_language_is_the_same_sample(tmp_path):
-    one, other = read_companion_lines(tmp_path, a_csv=ECG.encode(), b_csv=PORTUGUESE.encode())
+    (one,) = read_companion_lines(tmp_path, a_csv=ECG.encode())
+    (other,) = read_companion_lines(tmp_path, b_csv=PORTUGUESE.encode())
 
     assert other["voltages"] == one["voltages"]
     assert other["uuid"] == one["uuid"]
@@ -156,7 +157,6 @@ def test_of_a_text_without_end_no_more_is_kept_than_a_number_has():
         pytest.param("a_csv", b"1\n2\n", id="only numbers"),
         pytest.param("a_csv", b'"' + b"a" * 200_000, id="a field without end"),
         pytest.param("a_csv", ECG.encode() + LONG, id="a long one"),
-        pytest.param("a_csv", ECG.replace("512", "1e-320").encode(), id="one that has no end"),
         pytest.param(
             "a_csv", ECG.replace("\n0\n", "\n0 or so\n").encode(), id="an unknown voltage"
         ),

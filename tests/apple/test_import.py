@@ -8,9 +8,10 @@ from functools import partial
 import msgspec
 import pytest
 
-from atlas.apple import CheckpointFile, Conversion, open_export
+from atlas.apple import CheckpointFile, Conversion, IdentityChoice, open_export
 from atlas.cli.import_windows import ImportRun, find_sender
 from atlas.cli.send import SendTarget, clean_token
+from atlas.core.errors import CommandError
 from atlas.settings import ExportSettings
 from tests.apple.exports import ECG, ME, an_export, beats, element, gpx, record, write_zip, xml
 from tests.conftest import ServiceHarness
@@ -135,7 +136,6 @@ def test_a_token_from_a_file_may_have_a_line_end_behind_it():
     [
         pytest.param([], "EXPORT", id="no export"),
         pytest.param(["nowhere.zip"], "nowhere.zip", id="one that is not there"),
-        pytest.param([".", "--json"], "--dry-run", id="JSON of nothing"),
     ],
 )
 def test_wrong_usage_is_one_line(atlas, arguments, named):
@@ -162,19 +162,29 @@ class Atlas:
     def target(self, token: str, device: str | None = None) -> SendTarget:
         return SendTarget(f"http://127.0.0.1:{self.port}", token, device, is_streamed=False)
 
-    async def run_import(self, path, token="token-of-ada", device=None, **options) -> ImportRun:
+    async def run_import(
+        self, path, token="token-of-ada", device=None, choice=None, **options
+    ) -> ImportRun:
         with open_export(path) as export:
-            sending = ImportRun(partial(Conversion, export, **options), window_lines=1_000)
+            begin = partial(begin_test_conversion, export, options)
+            sending = ImportRun(begin, window_lines=1_000, choice=choice)
             await sending.run(path, self.target(token, device))
         assert sending.balance.is_balanced
         return sending
 
-    async def run_interrupted_import(self, path, after_lines: int, token="token-of-ada") -> None:
+    async def run_interrupted_import(
+        self, path, after_lines: int, token="token-of-ada", choice=None
+    ) -> None:
         """Import until a crash after `after_lines` samples."""
         with open_export(path) as export:
-            sending = ImportRun(partial(InterruptedConversion, export, after_lines), 1_000)
+            begin = partial(InterruptedConversion.begin, export, after_lines)
+            sending = ImportRun(begin, 1_000, choice)
             with pytest.raises(BaseExceptionGroup):
                 await sending.run(path, self.target(token))
+
+
+def begin_test_conversion(export, options, choice: IdentityChoice) -> Conversion:
+    return Conversion(export, identity=choice.version, replaced_identity=choice.replaced, **options)
 
 
 class Interruption(Exception):
@@ -184,9 +194,11 @@ class Interruption(Exception):
 class InterruptedConversion(Conversion):
     """A conversion that raises after `after_lines` samples."""
 
-    def __init__(self, export, after_lines: int) -> None:
-        super().__init__(export)
-        self.after_lines = after_lines
+    @classmethod
+    def begin(cls, export, after_lines: int, choice: IdentityChoice):
+        conversion = cls(export, identity=choice.version, replaced_identity=choice.replaced)
+        conversion.after_lines = after_lines
+        return conversion
 
     def samples(self):
         for number, sample in enumerate(Conversion.samples(self)):
@@ -216,7 +228,6 @@ async def test_every_sample_of_an_export_is_a_row(tmp_path):
         beat = next(row for row in rows if row["unit"] == "count/min")
         assert (beat["source_name"], beat["device_hardware_version"]) == (NAME, "Watch5,3")
         assert beat["value_double"] >= 60
-        assert sending.summary.startswith("2,502 lines read = 2,502 rows committed")
 
 
 async def test_the_same_export_again_adds_nothing(tmp_path):
@@ -251,7 +262,6 @@ async def test_after_an_interrupt_it_goes_on_where_it_ended(tmp_path):
         assert rest.already_safe == 3_000
         assert rest.balance.read == 2_000
         assert len(there.life.dataset.rows()) == len(set(there.life.dataset.uuids())) == 5_000
-        assert rest.summary.endswith("3,000 already sent")
 
 
 async def test_a_place_that_is_lost_costs_time_and_no_row(tmp_path):
@@ -320,6 +330,96 @@ async def test_the_place_is_a_number_and_digests_and_gone_when_it_is_done(tmp_pa
         assert len(place) < 250
         await there.run_import(path)
         assert [each.name for each in tmp_path.iterdir() if "export" in each.name] == ["export.zip"]
+
+
+# the identity of samples
+
+
+@pytest.mark.parametrize("form", ["this version", "the version before"])
+async def test_an_import_that_began_with_an_identity_goes_on_with_it(tmp_path, capsys, form):
+    async with run_service(tmp_path) as there:
+        path = an_export(tmp_path / "export.zip", *beats(5_000))
+        before = IdentityChoice(identity=1)
+        await there.run_interrupted_import(path, after_lines=3_500, choice=before)
+        place = tmp_path / "export.zip.atlas"
+        stored = msgspec.json.decode(place.read_bytes())
+        assert stored.pop("identity") == 1
+        if form == "the version before":
+            place.write_bytes(msgspec.json.encode(stored))
+        rest = await there.run_import(path)
+
+        assert rest.already_safe == 3_000
+        assert rest.choice == IdentityChoice(1, None)
+        assert len(there.life.dataset.rows()) == len(set(there.life.dataset.uuids())) == 5_000
+        assert capsys.readouterr().err.count("continuing with --identity 1\n") == 1
+
+
+@pytest.mark.parametrize(
+    "choice", [IdentityChoice(2), IdentityChoice(2, 1), IdentityChoice(None, 1)]
+)
+async def test_an_import_never_goes_on_with_another_identity_in_silence(tmp_path, choice):
+    async with run_service(tmp_path) as there:
+        path = an_export(tmp_path / "export.zip", *beats(3_000))
+        await there.run_interrupted_import(path, 2_500, choice=IdentityChoice(identity=1))
+        with pytest.raises(CommandError, match="began with --identity 1: finish") as refused:
+            await there.run_import(path, choice=choice)
+
+        assert "\n" not in str(refused.value)
+        assert len(there.life.dataset.rows()) == 2_000
+
+
+async def test_what_an_earlier_identity_wrote_is_gone_after_it_was_replaced(tmp_path):
+    async with run_service(tmp_path) as there:
+        path = an_export(tmp_path / "export.zip", *beats(100))
+        await there.run_import(path, choice=IdentityChoice(identity=1))
+        assert len(list_remaining(there.life.dataset.rows())) == 100
+        await there.run_import(path)
+        assert len(list_remaining(there.life.dataset.rows())) == 200
+        await there.run_import(path, choice=IdentityChoice(replaced=1))
+
+        rows = there.life.dataset.rows()
+        assert len(list_remaining(rows)) == 100
+        assert sum(not row["sample_type"] for row in rows) == 100
+
+
+def list_remaining(rows) -> set[str]:
+    """List what the transform that is documented leaves of the rows."""
+    deleted = {row["uuid"] for row in rows if not row["sample_type"] and not row["start_date"]}
+    return {row["uuid"] for row in rows} - deleted
+
+
+async def test_an_import_that_replaces_goes_on_to_replace(tmp_path):
+    async with run_service(tmp_path) as there:
+        path = an_export(tmp_path / "export.zip", *beats(2_500))
+        await there.run_interrupted_import(path, 4_500, choice=IdentityChoice(replaced=1))
+        rest = await there.run_import(path)
+
+        assert rest.already_safe == 4_000
+        assert rest.choice == IdentityChoice(2, 1)
+        assert len(set(there.life.dataset.uuids())) == 5_000
+
+
+def test_a_dry_run_says_how_many_rows_would_be_deleted(atlas, tmp_path):
+    path = an_export(tmp_path / "export.zip", *beats(3))
+    ended = atlas("import", path, "--dry-run", "--replace-identity", 1)
+
+    assert ended.out.endswith("\n3 samples of 1 types\n")
+    assert ended.err == "lines that delete rows of an earlier identity: 3\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--identity", 3], "less than or equal to 2"),
+        (["--identity", 1, "--replace-identity", 1], "cannot delete the rows that it writes"),
+        (["--replace-identity", 2], "cannot delete the rows that it writes"),
+    ],
+    ids=str,
+)
+def test_an_identity_that_cannot_be_is_one_line(atlas, tmp_path, options, said):
+    path = an_export(tmp_path / "export.zip", *beats(3))
+
+    assert said in atlas("import", path, "--dry-run", *options).in_one_line(2)
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b'{"lines":1}', b"\xff"], ids=str)

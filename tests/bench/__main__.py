@@ -1,5 +1,6 @@
 """Prints tables of figures: `python -m tests.bench [NAME]...`. Without a name it runs all but
-`ship`, which needs podman, and `growth` and `overload`, which take ten minutes each.
+`ship`, which needs podman, `machines`, which needs PostgreSQL, `spark`, which needs Java, and
+`growth` and `overload`. Each of the last four takes ten minutes.
 """
 
 import argparse
@@ -13,7 +14,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-NAMES = ("apple", "codec", "hop", "journal", "layout", "observe", "service", "sync")
+NAMES = (
+    *("apple", "codec", "hop", "journal", "layout", "observe", "phones", "service", "stream"),
+    *("sync", "tokens"),
+)
 END = "<!-- end -->"
 
 Rows = Sequence[tuple[str, str, str]]

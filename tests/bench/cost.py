@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from tests.bench.senders import RECORDS, quantile
+from tests.bench.senders import RECORDS, USERS, quantile
 from tests.bench.sides import (
     CONNECTIONS,
     FLOORS,
@@ -100,6 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--warm-seconds", type=float, default=WARM_SECONDS)
     add("--connections", type=int, default=CONNECTIONS)
     add("--records", type=int, default=RECORDS)
+    add("--users", type=int, default=USERS)
     add("--layout", choices=("auto", "per-export", "per-group"), default="auto")
     add("--prefer", default="", help="a Prefer header: respond-async")
     add("--interval", default="0", help="seconds between commits, or 'default'")
@@ -114,7 +115,12 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> None:
     options = build_parser().parse_args()
     load = Load(
-        options.connections, options.records, options.seconds, options.warm_seconds, options.disturb
+        options.connections,
+        options.records,
+        options.seconds,
+        options.warm_seconds,
+        options.disturb,
+        options.users,
     )
     side = build_side(options)
     for _ in range(options.rounds):

@@ -33,9 +33,9 @@ from atlas.core import identifiers, ndjson, rows
 from atlas.core.identifiers import API_PREFIX
 from atlas.core.messages import ExportMetadata, RawExport, RowTable, User
 from atlas.edge.api_types import ExportBody
-from atlas.outside.sqlite.cipher import Cipher, generate_data_key
-from atlas.outside.sqlite.compression import compress
-from atlas.outside.sqlite.row_codec import PrivateFields
+from atlas.outside.journal.cipher import Cipher, generate_data_key
+from atlas.outside.journal.compression import compress
+from atlas.outside.journal.row_codec import PrivateFields
 from atlas.server import bind, format_address
 from atlas.server.garbage import disable_automatic_collection
 from atlas.server.http import ConnectionLimits, Listener, RawErrors

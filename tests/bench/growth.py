@@ -58,7 +58,7 @@ def create_journal(count: int) -> Iterator[Path]:
         path = Path(name) / "journal.db"
         with stubs() as systems, start_side(AUTO, systems, path.parent) as service:
             exports = Exports(1, fetch_tokens(systems.first_line.split()[1]))
-            url = service.first_line.removeprefix("ready ")
+            url = service.url
             uvloop.run(measure_window(url, exports, Load(8, 1, 1.0, 0.0), service.pid, systems.pid))
             time.sleep(1)  # the last group is being committed
         with closing(sqlite3.connect(path)) as db, db:

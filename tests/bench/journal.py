@@ -25,11 +25,11 @@ from atlas.core.messages import (
     RowTable,
     User,
 )
-from atlas.outside.sqlite.capacity import CapacityLimits
-from atlas.outside.sqlite.cipher import Cipher, generate_data_key
-from atlas.outside.sqlite.compression import compress
+from atlas.outside.journal.capacity import CapacityLimits
+from atlas.outside.journal.cipher import Cipher, generate_data_key
+from atlas.outside.journal.compression import compress
+from atlas.outside.journal.row_codec import ImmutableColumns, PrivateFields, RowCodec
 from atlas.outside.sqlite.journal import open_journal
-from atlas.outside.sqlite.row_codec import ImmutableColumns, PrivateFields, RowCodec
 from tests.bench.codec import HEADER
 from tests.support.exports import NOON
 from tests.support.generator import lines

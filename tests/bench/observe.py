@@ -27,14 +27,13 @@ from atlas.core.events import Event
 from atlas.core.identifiers import API_PREFIX
 from atlas.core.status import JournalTotals, RuntimeGauges
 from atlas.outside import log
-from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.journal.capacity import CapacityLimits
 from atlas.outside.sqlite.journal import open_journal
 from atlas.service import (
     Dependencies,
     EventSubscribers,
     Service,
     build_subscribers,
-    collect_ports,
     run_service,
 )
 from atlas.settings import FoundrySettings, Settings
@@ -146,7 +145,7 @@ async def run_in_memory(path: Path | None, events: list[Event]) -> AsyncIterator
     with open_journal(path, NO_LIMITS) as journal:
         dependencies = Dependencies(
             identities=KnownUsers(),
-            store=collect_ports(journal),
+            store=journal,
             branch=MemoryDataset(),
             clock=lambda: NOON,
             timing=Timing(anyio.current_time, random.Random(1).random),

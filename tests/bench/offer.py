@@ -26,7 +26,7 @@ def measure_offer(side: Side, load: Offer) -> Outcome:
     with disk_folder() as folder, stubs(load.latency_seconds) as systems:
         exports = Exports(RECORDS, fetch_tokens(systems.first_line.split()[1]))
         with start_side(side, systems, folder) as service:
-            return uvloop.run(offer(service.first_line.removeprefix("ready "), exports, load))
+            return uvloop.run(offer(service.url, exports, load))
 
 
 async def offer(url: str, exports: Exports, load: Offer) -> Outcome:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.ready_line import read_ready_url
+
 MEMORY_FOLDER = Path("/dev/shm")  # a folder in memory
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 STOP_SECONDS = 20
@@ -23,6 +25,11 @@ class Process:
     first_line: str
     start_seconds: float
     output: str = ""
+
+    @property
+    def url(self) -> str:
+        """The URL of a service, which prints it."""
+        return read_ready_url(self.first_line)
 
 
 @contextmanager

@@ -26,9 +26,10 @@ from atlas.core.messages import (
     GroupLimits,
     User,
 )
+from atlas.core.ports import JournalPorts
 from atlas.core.traces import Trace
-from atlas.outside.sqlite.compression import compress
-from atlas.outside.sqlite.journal import SqliteJournal, open_journal
+from atlas.outside.journal.compression import compress
+from atlas.outside.sqlite.journal import open_journal
 from tests.bench.journal import BOUNDS, SMALL_LINES, Sample, journal_folder
 from tests.support.exports import NOON
 
@@ -123,7 +124,7 @@ def set_receipt_count(db: sqlite3.Connection, count: int) -> None:
         db.execute(f"INSERT INTO export SELECT {columns} FROM export LIMIT {limit}")
 
 
-async def append_exports(journal: SqliteJournal, ndjson: bytes, count: int) -> None:
+async def append_exports(journal: JournalPorts, ndjson: bytes, count: int) -> None:
     async with asyncio.TaskGroup() as tasks:
         for number in range(count):
             at = datetime.now(UTC)
@@ -142,7 +143,7 @@ def build_export(name: str, number: int, at: datetime, ndjson: bytes) -> Flatten
     return FlattenedExport(id, head, at, file)
 
 
-async def commit_all(journal: SqliteJournal, count: int) -> None:
+async def commit_all(journal: JournalPorts, count: int) -> None:
     """Commit exports in groups of those that wait, like the uploader."""
     left, limits, outbox = count, GroupLimits(), journal.outbox
     while left:

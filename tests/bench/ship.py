@@ -51,7 +51,7 @@ def start_container(systems: Process, folder: Path, layout: str) -> Iterator[Con
         options = [f"--env={key}={value}" for key, value in environ.items()]
         command = caged(f"--name={name}", *LIMITS, *mounts, *options, f"{NAME}:{version()}")
         with start_process(command) as ready:
-            url = ready.first_line.removeprefix("ready ")
+            url = ready.url
             yield Container(name, url, int(podman("inspect", "--format={{.State.Pid}}", name)))
 
 

@@ -24,7 +24,15 @@ from tests.bench.processes import (
     measure_pss,
     start_process,
 )
-from tests.bench.senders import RECORDS, Exports, Fleet, Outcome, fetch_tokens, raise_descriptors
+from tests.bench.senders import (
+    RECORDS,
+    USERS,
+    Exports,
+    Fleet,
+    Outcome,
+    fetch_tokens,
+    raise_descriptors,
+)
 
 HERE = Path(__file__).resolve().parents[2]
 FLOORS = ("durable", "codec", "echo")
@@ -72,6 +80,7 @@ class Load:
     seconds: float = SECONDS
     warm_seconds: float = WARM_SECONDS
     is_disturbed: bool = False  # occupy all cores for a moment before the window
+    users: int = USERS
 
 
 @dataclass
@@ -123,7 +132,9 @@ def build_environment(
     toml = "\n".join("\n".join([f"[{name}]", *lines]) for name, lines in sections.items())
     config = folder / "bench.toml"
     config.write_text(toml, encoding="utf-8")
+    journal = {"ATLAS_JOURNAL": f"sqlite:///{folder}/journal.db"}
     return {
+        **({} if "journal.url" in settings else journal),
         "ATLAS_CONFIG": str(config),
         "AUTH0_ISSUER": f"{auth0}/",
         "FOUNDRY_HOST": foundry,
@@ -131,7 +142,6 @@ def build_environment(
         "FOUNDRY_CLIENT_SECRET": "local-secret",
         "PORT": "0",
         "ATLAS_OPERATOR_LISTEN": "127.0.0.1:0",
-        "ATLAS_JOURNAL": f"sqlite:///{folder}/journal.db",
     }
 
 
@@ -161,10 +171,10 @@ def measure_cost(side: Side, load: Load) -> Cost:
     if load.records > LARGE_RECORDS:
         side = replace(side, settings={**LARGE_LIMITS, **side.settings})
     with disk_folder() as folder, stubs(is_lax=side.is_node) as systems:
-        tokens = fetch_tokens(systems.first_line.split()[1])
+        tokens = fetch_tokens(systems.first_line.split()[1], load.users)
         exports = Exports(load.records, tokens, side.prefer)
         with start_side(side, systems, folder) as service:
-            url = service.first_line.removeprefix("ready ")
+            url = service.url
             cost = uvloop.run(measure_window(url, exports, load, service.pid, systems.pid))
     cost.start_seconds = service.start_seconds
     cost.committed = json.loads(systems.output)

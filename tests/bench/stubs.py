@@ -9,9 +9,11 @@ Foundry takes SECONDS; `--lax` allows any number of open transactions.
 
 import asyncio
 import json
+import re
 import sys
 import time
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from email.utils import formatdate
 from functools import lru_cache
 from typing import cast
@@ -24,6 +26,8 @@ from aiohttp import web
 from atlas.local import auth0
 from atlas.server import bind, format_address
 
+PUBLISH = b"/publishRecords HTTP"
+INGESTED_AT = re.compile(rb'"ingested_at":"([^"]+)"')
 EMPTY_LINE = b"\r\n\r\n"
 CREATED = "2026-01-02T12:00:00.000Z"
 TOKEN_PATH = "/multipass/api/oauth2/token"
@@ -39,6 +43,9 @@ class Count:
     rows: int = 0
     bytes: int = 0
     refused: int = 0
+    published: int = 0  # records of a stream
+    delay_p50: float = 0.0  # from the acceptance of a record to the answer of the stream
+    delay_p99: float = 0.0
 
 
 @dataclass
@@ -50,6 +57,7 @@ class Branch:
     begun: int = 0
     states: dict[str, str] = field(default_factory=dict)
     head: str = ""
+    delays: list[float] = field(default_factory=list)
 
     def begin(self) -> tuple[int, object]:
         if self.states.get(self.head) == "OPEN" and not self.is_lax:
@@ -75,6 +83,21 @@ class Branch:
         self.count.bytes += size
         path = unquote(path)
         return 200, {"path": path, "transactionRid": rid, "sizeBytes": str(size)}
+
+    def publish(self, body: bytes, latency_seconds: float) -> tuple[int, object]:
+        answered_at = time.time() + latency_seconds
+        accepted = [datetime.fromisoformat(each.decode()) for each in INGESTED_AT.findall(body)]
+        self.count.published += len(accepted)
+        self.delays += [answered_at - each.timestamp() for each in accepted]
+        return 200, None
+
+    def sum_up(self) -> Count:
+        delays = sorted(self.delays)
+        if delays:
+            self.count.delay_p50, self.count.delay_p99 = (
+                delays[int(len(delays) * share)] for share in (0.5, 0.99)
+            )
+        return self.count
 
     def show(self, rid: str) -> dict[str, str]:
         body = {"rid": rid, "status": self.states[rid], "createdTime": CREATED}
@@ -114,6 +137,7 @@ class FoundryConnection(asyncio.Protocol):
         self._head = b""
         self._left = -1  # bytes left of the body; -1 while reading the head
         self._size = self._rows = 0
+        self._body = bytearray()  # of records for a stream
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop has its own class
@@ -127,8 +151,11 @@ class FoundryConnection(asyncio.Protocol):
             self._head, data = self._head[:end], self._head[end + len(EMPTY_LINE) :]
             _, _, rest = self._head.lower().partition(b"\r\ncontent-length:")
             self._left = self._size = int(rest.partition(b"\r\n")[0] or 0)
+            self._is_stream = PUBLISH in self._head
         self._left -= len(data)
         self._rows += data.count(b"\n")
+        if self._is_stream:
+            self._body += data
         if self._left == 0:
             self._answer()
 
@@ -136,7 +163,10 @@ class FoundryConnection(asyncio.Protocol):
         method, target, _ = self._head.partition(b"\r\n")[0].decode().split(" ")
         status: int = 200
         content: object = TOKEN
-        if target != TOKEN_PATH:
+        if self._is_stream:
+            status, content = self._branch.publish(bytes(self._body), self._latency_seconds)
+            self._body.clear()
+        elif target != TOKEN_PATH:
             status, content = self._branch.answer(method, target, self._size, self._rows)
         body = msgspec.json.encode(content)
         head = f"HTTP/1.1 {status} OK\r\nDate: {format_date(int(time.time()))}\r\n"
@@ -169,7 +199,7 @@ async def main(latency_seconds: float, *, is_lax: bool) -> None:
     print(format_address(foundry_socket), format_address(auth0_socket), flush=True)
     await asyncio.to_thread(sys.stdin.read)
     server.close()
-    print(json.dumps(asdict(branch.count)), flush=True)
+    print(json.dumps(asdict(branch.sum_up())), flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from atlas.actors.flatten import tabulate
 from atlas.computing import QUICK_BYTES_MAX, WorkerExecutor, run_cooperatively
 from atlas.core import rows
 from atlas.core.stream_splitter import PART_BYTES
-from atlas.outside.sqlite.compression import compress
+from atlas.outside.journal.compression import compress
 from tests.support import generator
 
 PARTS, ROUNDS, COUNTED = 4, 20, 2_000_000

@@ -5,7 +5,8 @@ check that every promise was kept.
 (`trial_environment.py`): the emulators in this process (`emulators.py`), the service in a process
 of its own (`service_process.py`, which runs `service_main.py`), optionally with a failpoint
 (`failpoints.py`) or with bugs (`injected_faults.py`), clients (`clients.py`), and the oracle, which
-records every promise (`oracle.py`). `just prove` and `just soak` run `__main__.py`.
+records every promise (`oracle.py`). Several replicas share a journal in PostgreSQL
+(`replicas.py`). `just prove` and `just soak` run `__main__.py`.
 """
 
 from tests.chaos.report import build_table, render_markdown

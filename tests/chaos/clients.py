@@ -2,8 +2,9 @@
 
 import itertools
 import random
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -24,7 +25,7 @@ ANSWER_SECONDS = 20.0
 AGAIN_SECONDS, AGAIN_SECONDS_MAX = 0.05, 0.5  # Retry-After is shortened to save time
 SETTLED_SECONDS = 90.0
 
-CHUNK_BYTES, LOST_AFTER_SECONDS = 64 * 1024, 0.2
+CHUNK_BYTES, LOST_AFTER_SECONDS = 64 * 1024, 1.0  # in which parts are stored
 SAFE = Reply("", "accepted", None, None, TIMESTAMP, False)  # of a stream: its place does not matter
 
 Sub = Callable[[int], str]
@@ -106,13 +107,19 @@ def choose_user(number: int) -> str:
 
 @dataclass(slots=True)
 class Clients:
-    """All clients of a trial. `tokens` returns the token of a user."""
+    """All clients of a trial. `tokens` returns the token of a user.
+
+    Each request goes to one of `replicas`, by chance; to `url` if there are none.
+    """
 
     url: str
     session: aiohttp.ClientSession
     oracle: Oracle
     rng: random.Random
     tokens: Callable[[str], str]
+    replicas: Sequence[str] = ()
+    patience_seconds: float = ANSWER_SECONDS
+    answered: list[tuple[float, int]] = field(default_factory=list)  # times and statuses
     refused: Counter[str] = field(default_factory=Counter)  # number of refusals by kind
     numbers: Callable[[], int] = field(default_factory=lambda: itertools.count().__next__)
 
@@ -121,7 +128,10 @@ class Clients:
         number = self.numbers()
         return Export.generate(f"export-{number}", sub(number), self.rng)
 
-    async def post(self, export: Export, **headers: str) -> Answer:
+    def choose_url(self) -> str:
+        return self.rng.choice(self.replicas) if self.replicas else self.url
+
+    async def post(self, export: Export, url: str | None = None, **headers: str) -> Answer:
         """Send an export once. Header names are written with underscores."""
         self.oracle.record_sent(export.name, len(export.lines))
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -129,15 +139,16 @@ class Clients:
         sent.setdefault("Authorization", f"Bearer {self.tokens(export.sub)}")
         try:
             async with self.session.post(
-                f"{self.url}{API_PREFIX}/export",
+                f"{url or self.choose_url()}{API_PREFIX}/export",
                 data=export.body(),
                 headers=sent,
-                timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
+                timeout=aiohttp.ClientTimeout(total=self.patience_seconds),
             ) as answer:
                 body = await answer.read()
                 result = Answer(answer.status, body, answer.headers.get("Retry-After", ""))
         except (aiohttp.ClientError, OSError, TimeoutError):
             return Answer(0)
+        self.answered.append((time.monotonic(), result.status))
         if result.reply is not None:
             self.oracle.record_answer(export.name, result.reply)
         return result
@@ -161,7 +172,7 @@ class Clients:
             "Authorization": f"Bearer {self.tokens(export.sub)}",
             "Content-Type": "application/x-ndjson",
         }
-        url = f"{self.url}{API_PREFIX}/export"
+        url = f"{self.choose_url()}{API_PREFIX}/export"
         timeout = aiohttp.ClientTimeout(total=2 * ANSWER_SECONDS)
         try:
             async with self.session.post(

@@ -7,7 +7,8 @@
     after branch.put          the file has arrived, but this is not recorded
     ...
 
-A kill is not a power cut: the kernel still has the data that was written but not synced.
+A kill is not a power cut: the kernel still has the data that was written but not synced. A service
+that is frozen (SIGSTOP) instead goes on at the same place when it is woken.
 """
 
 import os
@@ -62,15 +63,19 @@ POINTS_OF_RECOVERY = {  # each with the point at which the previous process was 
     "after branch.list_transaction_files": AFTER_A_COMMIT,
 }
 SQLITE = "before sqlite.commit"
+POSTGRES = "before postgres.commit"  # of any transaction
+IN_LEASE = "after postgres.fence"  # inside a transaction that holds the row of the lease
+POINTS_OF_REPLICAS = (*(POSTGRES if point == SQLITE else point for point in POINTS), IN_LEASE)
 INSERTS_EXPORT = re.compile(r"\s*INSERT\s.*\bINTO\s+export\b", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(slots=True)
 class Failpoint:
-    """Kills the process when the point has been passed a given number of times."""
+    """Kills or freezes the process when the point has been passed a given number of times."""
 
     point: str
     hits: int
+    kind: signal.Signals = signal.SIGKILL
 
     @property
     def target(self) -> tuple[str, str]:
@@ -82,7 +87,7 @@ class Failpoint:
         if self.point.startswith(when):
             self.hits -= 1
             if self.hits == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), self.kind)
 
 
 class FailpointProxy:
@@ -111,7 +116,9 @@ def install(failpoint: Failpoint, world: Dependencies) -> Dependencies:
     port, _ = failpoint.target
     if port == "branch":
         return replace(world, branch=FailpointProxy(world.branch, failpoint))
-    if port == "sqlite":
+    if port == "stream":
+        return replace(world, stream=FailpointProxy(world.stream, failpoint))
+    if port in {"sqlite", "postgres"}:
         return world
     proxied: dict[str, Any] = {port: FailpointProxy(getattr(world.store, port), failpoint)}
     return replace(world, store=replace(world.store, **proxied))
@@ -139,3 +146,26 @@ def install_in_sqlite(failpoint: Failpoint) -> None:
         return db
 
     sqlite3.connect = connect_with_failpoint  # type: ignore[assignment]
+
+
+def install_in_postgres(failpoint: Failpoint) -> None:
+    """Install a failpoint inside transactions of PostgreSQL: `POSTGRES` or `IN_LEASE`."""
+    import asyncpg  # noqa: PLC0415 - an extra
+
+    from atlas.outside.postgres.lease import Lease  # noqa: PLC0415
+
+    execute, check = asyncpg.Connection.execute, Lease.check
+
+    async def execute_with_failpoint(connection: Any, query: str, *args: Any, **named: Any) -> Any:
+        if failpoint.point == POSTGRES and query == "COMMIT":
+            failpoint.step("before")
+        return await execute(connection, query, *args, **named)
+
+    async def check_with_failpoint(lease: Any, database: Any) -> Any:
+        work = await check(lease, database)
+        if failpoint.point == IN_LEASE:
+            failpoint.step("after")
+        return work
+
+    asyncpg.Connection.execute = execute_with_failpoint
+    Lease.check = check_with_failpoint  # type: ignore[method-assign]

@@ -11,6 +11,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tests.chaos import SCALES, SCENARIOS, Outcome, Plan, Scenario, build_table, render_markdown
 from tests.chaos import run_scenarios as run_trials
+from tests.chaos.runner import JournalEngine
 
 SEED_BITS = 32
 WIDTH_OF_A_FILE = 160
@@ -20,13 +21,17 @@ SeedOption = Annotated[
 ]
 SizeOption = Annotated[
     Literal["ci", "prove", "full"],
-    typer.Option(help="ci: five minutes. prove: seven. full: two hours, the whole table."),
+    typer.Option(help="ci: ten minutes. prove: twelve. full: several hours, the whole table."),
 ]
 OnlyOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME", help="Run only this trial; may be repeated. An unknown name lists them all."
     ),
+]
+JournalOption = Annotated[
+    JournalEngine,
+    typer.Option(help="sqlite: all trials. postgres: those of one service, on PostgreSQL."),
 ]
 ReportOption = Annotated[
     Path | None,
@@ -39,6 +44,7 @@ def prove(
     size: SizeOption = "prove",
     only: OnlyOption = None,
     report: ReportOption = None,
+    journal: JournalOption = "sqlite",
 ) -> None:
     """Kill and starve the service against the emulators, and print the balance.
 
@@ -50,7 +56,7 @@ def prove(
         report.parent.mkdir(parents=True, exist_ok=True)
         report.touch()  # an hour later it would be too late to find that it cannot be written
     number = secrets.randbits(SEED_BITS) if seed is None else seed
-    plan = Plan(select_trials(only), SCALES[size], number)
+    plan = Plan(select_trials(only, journal), SCALES[size], number, journal)
     typer.echo(f"seed {number}, size {size}, {len(plan.trials)} trials", err=True)
     with build_progress() as bar:
         task = bar.add_task("", total=len(plan.trials))
@@ -68,23 +74,31 @@ def prove(
         )
     console = Console()
     Console(width=None if console.is_terminal else WIDTH_OF_A_FILE).print(build_table(outcomes))
+    again = f"just prove --size {size} --seed {number} --journal {journal}"
     if report is not None:
-        again = f"just prove --size {size} --seed {number}"
         report.write_text(render_markdown(again, outcomes), encoding="utf-8")
     if any(outcome.verdict == "FAIL" for outcome in outcomes):
-        typer.echo(f"atlas: FAIL. Again: just prove --size {size} --seed {number}", err=True)
+        typer.echo(f"atlas: FAIL. Again: {again}", err=True)
         raise typer.Exit(1)
 
 
-def select_trials(names: list[str] | None) -> tuple[Scenario, ...]:
-    """Return the trials of these names, or all. Raises typer.BadParameter for an unknown name."""
+def select_trials(names: list[str] | None, journal: JournalEngine) -> tuple[Scenario, ...]:
+    """Return the trials of these names, or all that concern this journal.
+
+    Trials of several replicas belong to the run with SQLite. Raises typer.BadParameter for an
+    unknown name.
+    """
     known = {trial.name: trial for trial in SCENARIOS}
     for name in names or []:
         if name not in known:
             raise typer.BadParameter(
                 f"There is no trial {name!r}. There are: {', '.join(known)}.", param_hint="--only"
             )
-    return tuple(known[name] for name in names) if names else SCENARIOS
+    if names:
+        return tuple(known[name] for name in names)
+    if journal == "sqlite":
+        return SCENARIOS
+    return tuple(trial for trial in SCENARIOS if not (trial.needs_sqlite or trial.replicas))
 
 
 def build_progress() -> Progress:

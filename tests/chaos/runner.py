@@ -13,15 +13,20 @@ from tests.chaos.service_process import Broken, Skipped
 from tests.chaos.trial_environment import Scale, TrialEnvironment, open_testbed
 
 Verdict = Literal["PASS", "FAIL", "skipped"]
+JournalEngine = Literal["sqlite", "postgres"]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The trials to run. A trial draws the same from a seed whether it runs alone or not."""
+    """The trials to run. A trial draws the same from a seed whether it runs alone or not.
+
+    `journal` is that of trials of a single service; those of several replicas share one anyway.
+    """
 
     trials: Sequence[Scenario]
     scale: Scale
     seed: int
+    journal: JournalEngine = "sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +52,31 @@ async def run_scenarios(plan: Plan, report: Callable[[Outcome | str], None]) -> 
     outcomes = []
     for trial in plan.trials:
         report(trial.name)
-        outcomes.append(await run_scenario(trial, plan.scale, f"{plan.seed} {trial.name}"))
+        outcomes.append(await run_scenario(trial, plan))
         report(outcomes[-1])
     return outcomes
 
 
-async def run_scenario(trial: Scenario, scale: Scale, seed: str) -> Outcome:
+async def run_scenario(trial: Scenario, plan: Plan) -> Outcome:
     began = time.monotonic()
-    async with open_testbed(scale, seed, trial.settings) as testbed:
+    try:
+        return await run_in_testbed(trial, plan)
+    except Skipped as skipped:  # a part that this machine lacks
+        facts = (str(skipped),)
+        return Outcome(trial.name, time.monotonic() - began, None, facts=facts, is_skipped=True)
+
+
+async def run_in_testbed(trial: Scenario, plan: Plan) -> Outcome:
+    began, seed = time.monotonic(), f"{plan.seed} {trial.name}"
+    if trial.needs_sqlite and plan.journal != "sqlite":
+        raise Skipped("is about the file of SQLite")
+    replicas = trial.replicas or int(plan.journal == "postgres")
+    async with open_testbed(plan.scale, seed, trial.settings, replicas=replicas) as testbed:
         findings = testbed.findings
         if trial.draws_modes:
             findings.add_fact(testbed.emulators.draw_modes(seed))
         try:
             await run_with_limit(trial, testbed)
-        except Skipped as skipped:
-            facts = (str(skipped),)
-            return Outcome(trial.name, time.monotonic() - began, None, facts=facts, is_skipped=True)
         except Broken as broken:
             findings.failures.append(str(broken))
         balance = await testbed.settle()

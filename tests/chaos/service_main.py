@@ -1,9 +1,9 @@
 """The service under test, in a separate process: `python -m tests.chaos.service_main`.
 
-It is `atlas serve` with two differences: a file shifts its wall clock, and it may contain a
-failpoint or a bug. It reads no environment, and ends when its parent process has ended.
+It is `atlas serve` with two differences: a file shifts or stops its wall clock, and it may contain
+a failpoint or a bug. It reads no environment, and ends when its parent process has ended.
 
-    SETTINGS CLOCK [POINT PASSAGES]
+    SETTINGS CLOCK [POINT PASSAGES SIGNAL]
 """
 
 import os
@@ -17,17 +17,22 @@ from pathlib import Path
 
 from atlas import server, service
 from atlas.core.errors import CommandError
-from atlas.service import Dependencies, EventSubscribers, JournalPorts
+from atlas.core.ports import JournalPorts
+from atlas.service import Dependencies, EventSubscribers
 from atlas.settings import Settings, load
 from tests.chaos import failpoints, injected_faults
 from tests.chaos.failpoints import Failpoint
+from tests.chaos.service_process import FIXED
 
 
 def main(settings: Path, clock: Path, point: Sequence[str]) -> None:
-    failpoint = Failpoint(point[0], int(point[1])) if point else None
+    failpoint = parse_failpoint(*point) if point else None
 
     def utc_now() -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=float(clock.read_text() or 0))
+        text = clock.read_text() or "0"
+        if text.startswith(FIXED):
+            return datetime.fromisoformat(text.removeprefix(FIXED))
+        return datetime.now(UTC) + timedelta(seconds=float(text))
 
     @asynccontextmanager
     async def open_dependencies(
@@ -38,12 +43,18 @@ def main(settings: Path, clock: Path, point: Sequence[str]) -> None:
 
     if failpoint and failpoint.point == failpoints.SQLITE:
         failpoints.install_in_sqlite(failpoint)
+    if failpoint and failpoint.point in {failpoints.POSTGRES, failpoints.IN_LEASE}:
+        failpoints.install_in_postgres(failpoint)
     threading.Thread(target=exit_with_parent, daemon=True).start()
     try:
         server.run(load(settings.read_bytes(), {}), nullcontext, print_ready, open_dependencies)
     except CommandError as refusal:
         sys.stderr.write(f"{refusal}\n")
         sys.exit(refusal.exit_code)
+
+
+def parse_failpoint(point: str, hits: str, name: str = "SIGKILL") -> Failpoint:
+    return Failpoint(point, int(hits), signal.Signals[name])
 
 
 def install_failpoint(failpoint: Failpoint, world: Dependencies) -> Dependencies:

@@ -8,15 +8,19 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
 
 from tests.chaos.failpoints import Failpoint
+from tests.support.ready_line import read_ready_url
 
 START_SECONDS, END_SECONDS = 30.0, 15.0
 Configuration = Mapping[str, Mapping[str, object]]  # section: key: value, as in atlas.toml
+FIXED = "="  # begins the text of a clock that stands still
 BUGS = re.compile(r'"Stage crashed"|Traceback|Ended by a bug')
 
 
@@ -60,6 +64,7 @@ class ServiceProcess:
         self.settings = {section: dict(keys) for section, keys in settings.items()}
         self._clock = folder / "clock"
         self._log = folder / "log"
+        self.address = f"http://127.0.0.1:{settings['edge']['port']}"
         self.operator = f"http://{settings['operator']['listen']}"
         self._process: asyncio.subprocess.Process | None = None
         self.configure("journal")
@@ -82,12 +87,19 @@ class ServiceProcess:
 
     def shift_clock(self, seconds: int) -> None:
         """Shift the service's wall clock by this many seconds from now on."""
+        self._set_clock(str(seconds))
+
+    def stop_clock(self, at: datetime) -> None:
+        """Let the service's wall clock stand still."""
+        self._set_clock(FIXED + at.isoformat())
+
+    def _set_clock(self, text: str) -> None:
         other = self._clock.with_suffix(".new")
-        other.write_text(str(seconds), encoding="utf-8")
+        other.write_text(text, encoding="utf-8")
         other.replace(self._clock)
 
     def build_command(self, failpoint: Failpoint | None) -> list[str]:
-        point = [failpoint.point, str(failpoint.hits)] if failpoint else []
+        point = [failpoint.point, str(failpoint.hits), failpoint.kind.name] if failpoint else []
         command = [sys.executable, "-m", "tests.chaos.service_main"]
         return [*command, str(self.file), str(self._clock), *point]
 
@@ -109,7 +121,7 @@ class ServiceProcess:
         output = self.process.stdout
         with suppress(TimeoutError):
             async with asyncio.timeout(START_SECONDS):
-                if output is not None and (await output.readline()).startswith(b"ready "):
+                if output is not None and read_ready_url((await output.readline()).decode()):
                     return time.monotonic() - began
         lines = self.read_log().splitlines()
         raise Broken(f"The service does not start: {lines[-1] if lines else 'it says nothing'}")
@@ -134,6 +146,35 @@ class ServiceProcess:
             async with asyncio.timeout(seconds):
                 return await self.process.wait() == -signal.SIGKILL
         return False
+
+    def freeze(self) -> None:
+        """Send SIGSTOP."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Send SIGCONT, which a process that is not frozen ignores."""
+        self.process.send_signal(signal.SIGCONT)
+
+    async def freezes_within(self, seconds: float) -> bool:
+        """True if the service is frozen within this time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self.is_frozen():
+                    await asyncio.sleep(0.01)
+                return True
+        return False
+
+    def is_frozen(self) -> bool:
+        try:
+            status = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8")
+        except OSError:
+            return False
+        return status.rpartition(")")[2].split()[0] == "T"
+
+    def list_events(self, sentence: str) -> list[dict[str, Any]]:
+        """Return the lines of the log with this sentence."""
+        lines = [line for line in self.read_log().splitlines() if f'"{sentence}"' in line]
+        return [msgspec.json.decode(line) for line in lines]
 
     async def end(self) -> tuple[int | None, float]:
         """Send SIGTERM; return the exit code (None if it had to be killed) and the seconds."""

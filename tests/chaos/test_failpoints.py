@@ -5,12 +5,15 @@ import pytest
 from atlas.core import ports
 from tests.chaos import failpoints
 from tests.chaos.injected_faults import IDENTITY_METHODS
+from tests.chaos.scenarios.replica_kills import FROZEN_AT, RECOVERS_AT
 
 PORTS = {"intake": ports.Intake, "outbox": ports.Outbox, "branch": ports.Branch}
 POINTS = {
     *failpoints.POINTS_OF_SHARED_FILES,
     *failpoints.POINTS_OF_LOST_UPLOADS,
     *failpoints.POINTS_OF_RECOVERY,
+    *FROZEN_AT,
+    *RECOVERS_AT,
 } - {failpoints.SQLITE}
 
 

@@ -19,6 +19,7 @@ from tests.chaos.clients import Clients
 from tests.chaos.emulators import HOST, Emulators
 from tests.chaos.failpoints import Failpoint
 from tests.chaos.oracle import Balance, Oracle
+from tests.chaos.replicas import Replicas, open_shared_journal
 from tests.chaos.service_process import Broken, Configuration, ServiceProcess, Totals
 
 COMMIT_INTERVAL_SECONDS, REPLY_SECONDS, CALL_SECONDS = 0.2, 2.0, 2.0
@@ -26,6 +27,8 @@ ALIVE_SECONDS = 5.0
 DRAIN_SECONDS = 60.0  # more than four of the uploader's longest pauses
 BACKLOG_SECONDS = 180.0  # to drain the backlog of an outage
 READY_SECONDS = 2.0
+SLACK_SECONDS = 2.0
+LEASE_SECONDS_MIN = 1.0
 MEMORY_MIB = 32.0  # allowed growth while exports wait
 PEAK_MIB = 256.0  # memory limit under any load
 MIB = 1024 * 1024
@@ -48,6 +51,10 @@ class Scale:
     @property
     def is_full(self) -> bool:
         return self.share >= 1
+
+    def allow_seconds(self, limit: float) -> float:
+        """Return a limit that suits a run beside other tests, which share the processors."""
+        return limit if self.is_full else limit + SLACK_SECONDS
 
 
 SCALES = {
@@ -84,6 +91,14 @@ class TrialEnvironment:
     findings: Findings
     folder: Path
     exit_stack: AsyncExitStack
+    shared: Replicas | None = None  # over a journal in PostgreSQL; `atlas` is the first
+
+    @property
+    def replicas(self) -> Replicas:
+        """The replicas. Raises Broken if the journal is not in PostgreSQL."""
+        if self.shared is None:
+            raise Broken("This trial needs a journal in PostgreSQL.")
+        return self.shared
 
     @property
     def oracle(self) -> Oracle:
@@ -107,10 +122,12 @@ class TrialEnvironment:
         """Return the number of exports by status. Raises Broken if the operator listener does not
         answer.
         """
-        totals = await self.atlas.fetch_totals(self.clients.session)
-        if totals is None:
-            raise Broken("The operator listener does not answer.")
-        return totals
+        for each in self.members:
+            if each.is_running and not each.is_frozen():
+                totals = await each.fetch_totals(self.clients.session)
+                if totals is not None:
+                    return totals
+        raise Broken("The operator listener does not answer.")
 
     async def replay(self, id: str | None = None) -> None:
         """Replay this export, or all that were set aside, as an operator would. Raises Broken."""
@@ -134,17 +151,26 @@ class TrialEnvironment:
     async def draw_balance(self) -> Balance:
         return await anyio.to_thread.run_sync(self.oracle.draw_balance, self.emulators.foundry)
 
+    @property
+    def members(self) -> list[ServiceProcess]:
+        return [self.atlas] if self.shared is None else self.shared.members
+
     async def settle(self) -> Balance:
         """End all faults; check that everything is committed, a new export is answered, and nothing
         is left.
         """
         await self.emulators.clear_faults()
         try:
-            if not self.atlas.is_running:
-                await self.atlas.start()
+            if self.shared is not None:
+                self.shared.wake()
+            for each in self.members:
+                if not each.is_running:
+                    await each.start()
             await self.wait_until_drained()
             await self.check_alive()
             await self.wait_until_drained()
+            if self.shared is not None:
+                self.findings.failures.extend(await self.shared.journal.list_defects())
         except Broken as broken:
             self.findings.failures.append(str(broken))
         balance = await self.draw_balance()
@@ -171,7 +197,7 @@ class TrialEnvironment:
         failures += [
             f"{count} clients got {refusal}" for refusal, count in self.oracle.surprises.items()
         ]
-        if bugs := self.atlas.count_bugs() - self.findings.crashes:
+        if bugs := sum(each.count_bugs() for each in self.members) - self.findings.crashes:
             failures.append(f"{bugs} crashes in the log")
 
 
@@ -181,8 +207,12 @@ async def open_testbed(
     seed: str,
     changes: Mapping[str, Mapping[str, object]],
     subject: Callable[[Path, Configuration], ServiceProcess] = ServiceProcess,
+    replicas: int = 0,
 ) -> AsyncIterator[TrialEnvironment]:
-    """Open a testbed with the service not started. `changes` are settings of this trial."""
+    """Open a testbed with the service not started. `changes` are settings of this trial.
+
+    With `replicas`, the journal is in PostgreSQL, and as many services share it. Raises Skipped.
+    """
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="atlas-prove-") as name:
         folder = Path(name)
@@ -192,19 +222,41 @@ async def open_testbed(
             AsyncExitStack() as exit_stack,
         ):
             settings = build_settings(systems, folder)
+            journal = None
+            if replicas:
+                journal = await exit_stack.enter_async_context(open_shared_journal())
+            if journal is not None:
+                settings["journal"] = journal.settings
+            if replicas == 1:  # a restarted service waits for the lease of its predecessor
+                settings["journal"]["lease_seconds"] = LEASE_SECONDS_MIN
             for section, keys in changes.items():
                 settings[section] |= keys
             url = f"http://{HOST}:{settings['edge']['port']}"
             clients = Clients(url, session, Oracle(), rng, systems.issue_token)
             atlas = subject(folder, settings)
+            members = [atlas, *(build_replica(atlas, number) for number in range(2, replicas + 1))]
+            if replicas > 1:
+                clients.replicas = [each.address for each in members]
+            shared = Replicas(members, journal) if journal is not None else None
             try:
                 yield TrialEnvironment(
-                    scale, rng, systems, atlas, clients, Findings(), folder, exit_stack
+                    scale, rng, systems, atlas, clients, Findings(), folder, exit_stack, shared
                 )
             finally:
-                if atlas.is_running:
-                    with anyio.CancelScope(shield=True):
-                        await atlas.kill()
+                with anyio.CancelScope(shield=True):
+                    for each in members:
+                        if each.is_running:
+                            await each.kill()
+
+
+def build_replica(first: ServiceProcess, number: int) -> ServiceProcess:
+    """Build another replica, with ports and a folder of its own."""
+    folder = first.file.parent / f"replica-{number}"
+    folder.mkdir()
+    settings = {section: dict(keys) for section, keys in first.settings.items()}
+    settings["edge"]["port"] = find_free_port()
+    settings["operator"]["listen"] = f"{HOST}:{find_free_port()}"
+    return ServiceProcess(folder, settings)
 
 
 def build_settings(systems: Emulators, folder: Path) -> dict[str, dict[str, object]]:
@@ -226,6 +278,7 @@ def build_settings(systems: Emulators, folder: Path) -> dict[str, dict[str, obje
             "commit_interval_seconds": COMMIT_INTERVAL_SECONDS,
             "call_seconds": CALL_SECONDS,
         },
+        "stream": {},
         "operator": {"listen": f"{HOST}:{find_free_port()}"},
     }
 

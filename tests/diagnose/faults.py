@@ -4,7 +4,8 @@ from contextlib import asynccontextmanager
 
 from atlas.core.messages import DecodedExport, ExportMetadata
 from atlas.core.rows import Header, flatten
-from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside import parquet
+from atlas.outside.journal.capacity import CapacityLimits
 from atlas.outside.sqlite.journal import open_journal
 from tests.support.exports import ADA, NOON, export
 from tests.support.running_system import first_failing, step
@@ -54,7 +55,7 @@ async def with_foreign_transaction(system):
 
 async def with_parquet(system):
     system.format = "parquet"
-    system.committed("healthkit/groups/a.parquet", b"PAR1")
+    system.committed("healthkit/groups/a.parquet", bytes(parquet.to_parquet(ROW)))
 
 
 async def assert_first_failure(system, number, reason):

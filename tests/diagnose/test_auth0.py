@@ -3,6 +3,7 @@
 import ssl
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.client_reqrep import ConnectionKey
@@ -12,6 +13,7 @@ from atlas.local.auth0 import ClockSkew, Outage
 from atlas.outside.network import explain_unreachable
 from tests.diagnose.faults import NOBODY, assert_first_failure, with_options, with_settings
 from tests.support.certificates import self_signed
+from tests.support.dpop import ABSENT, PUBLIC, Phone, seal
 from tests.support.running_system import HOST, first_failing, step
 
 CANARY = "canary-of-a-person"
@@ -106,12 +108,14 @@ async def test_without_a_token_that_step_is_unknown_and_says_how(system):
 TOKENS = [
     pytest.param({"claims": {"aud": "other"}}, "aud", "another audience", id="another audience"),
     pytest.param({"claims": {"aud": None}}, "aud", "no audience", id="no audience"),
-    pytest.param({"claims": {"iss": "https://b.test/"}}, "iss", "another issuer", id="a tenant"),
+    pytest.param({"claims": {"iss": "https://b.test/"}}, "iss", "custom domain", id="a domain"),
     pytest.param({"expires_in": -7_200}, "exp", "expired 2 hours ago", id="expired"),
     pytest.param({"claims": {"exp": None}}, "exp", "never expires", id="no end"),
+    pytest.param({"claims": {"exp": -(10**300)}}, "exp", "expired", id="long ago"),
     pytest.param({"claims": {"exp": "soon"}}, "exp", "never expires", id="an end that is text"),
     pytest.param({"claims": {"nbf": 4e9}}, "nbf", "not valid yet", id="not yet"),
-    pytest.param({"claims": {"iat": 4e9}}, "iat", "from the future", id="of the future"),
+    pytest.param({"claims": {"iat": "now"}}, "iat", "not a time", id="an iat that is text"),
+    pytest.param({"claims": {"act": {"sub": "a"}}}, "act", "agent", id="an agent"),
     pytest.param({"key": "stranger"}, "kid", "no key with this name", id="an unknown kid"),
     pytest.param({"header": {"kid": None}}, "kid", "names no key", id="no kid"),
     pytest.param({"header": {"typ": "logout+jwt"}}, "typ", "another kind", id="another kind"),
@@ -119,7 +123,7 @@ TOKENS = [
     pytest.param(
         {"claims": {"at_hash": "h", "aud": "app"}}, "kind", "ID token", id="an ID token 2"
     ),
-    pytest.param({"claims": {"cnf": {"jkt": "k"}}}, "cnf", "DPoP", id="bound to a key"),
+    pytest.param({"claims": {"cnf": {"x5t#S256": "k"}}}, "cnf", "mTLS", id="bound to a key"),
     pytest.param({"sub": None}, "sub", "does not name a user", id="no sub"),
 ]
 
@@ -185,3 +189,96 @@ async def test_a_token_whose_keys_are_not_to_be_had_is_unknown_unless_it_is_bad_
 
     assert step(await system.diagnosed(token), 3).verdict == "unknown"
     assert step(await system.diagnosed(bad), 3).verdict == "fail"
+
+
+async def test_a_token_of_the_tenant_under_another_domain_names_both(system):
+    """As during the move to a custom domain: the keys are the same, the issuer is not."""
+    token = system.token(claims={"iss": "https://login.example.com/"})
+    found = step(await system.diagnosed(token), 3)
+
+    assert (
+        found.reason == "iss: It is from our tenant, under another domain (a custom domain of it)."
+    )
+    assert found.to_do == f"Accept both: AUTH0_ISSUER={system.issuer},https://login.example.com/"
+
+
+async def test_a_token_of_another_tenant_is_not_called_a_custom_domain(system):
+    token = system.token(key="stranger", claims={"iss": "https://login.example.com/"})
+    evidence = dict(step(await system.diagnosed(token), 3).evidence)
+
+    assert evidence["kid"].startswith("BAD")
+    assert evidence["iss"] == "BAD: https://login.example.com/"
+
+
+async def test_each_issuer_is_checked(system):
+    first = system.issuer
+    system.issuer = f"{first}, {NOBODY}/"
+    found = await system.diagnosed(system.token())
+
+    assert (first_failing(found), step(found, 3).verdict) == (2, "pass")
+    assert "nowhere.invalid" in step(found, 2).reason
+    named = [value for name, value in step(found, 2).evidence if name == "issuer"]
+    assert named == [first, f"{NOBODY}/"]
+
+
+async def test_an_iat_ahead_of_our_clock_is_shown_and_accepted(system):
+    found = step(await system.diagnosed(system.token(claims={"iat": 4e9})), 3)
+
+    assert found.verdict == "pass"
+    assert "ahead of our clock" in dict(found.evidence)["iat"]
+
+
+PROOFS = [
+    pytest.param({}, {}, None, id="good"),
+    pytest.param({}, {"htu": "https://other.test/x"}, "proof htu", id="another URL"),
+    pytest.param({}, {"htu": ABSENT}, "proof htu", id="no URL"),
+    pytest.param({}, {"htm": "PUT"}, "proof htm", id="another method"),
+    pytest.param({}, {"ath": "x"}, "proof ath", id="another token"),
+    pytest.param({}, {"jti": ABSENT}, "proof jti", id="no jti"),
+    pytest.param({}, {"iat": 1}, "proof iat", id="old"),
+    pytest.param({}, {"iat": 4e9}, "proof iat", id="ahead"),
+    pytest.param({}, {"iat": "now"}, "proof iat", id="no time"),
+    pytest.param({}, {"iat": -(10**400)}, "proof iat", id="a time that no float holds"),
+    pytest.param({"typ": "JWT"}, {}, "proof typ", id="another typ"),
+    pytest.param({"alg": "ES512"}, {}, "proof alg", id="another alg"),
+    pytest.param({"jwk": {"kty": "EC"}}, {}, "proof key", id="half a key"),
+]
+
+
+@pytest.mark.parametrize(("header", "claims", "bad"), PROOFS)
+async def test_a_proof_is_taken_apart_too(system, header, claims, bad):
+    phone = Phone(system.tenant)
+    payload = msgspec.json.encode(phone.claims(**claims))
+    proof = seal(phone.header(**header), payload, phone.key)
+    found = step(await system.diagnosed(phone.token, PUBLIC, proof), 3)
+
+    named = [name for name, value in found.evidence if value.startswith("BAD")]
+    assert (found.verdict, named[:1]) == (("fail", [bad]) if bad else ("pass", []))
+    assert phone.sub not in str(found)
+
+
+@pytest.mark.parametrize("proof", ["rubbish", "a.b", "e30.e30", "é.ü.ß", "a.b.c.d"])
+async def test_a_text_that_is_no_proof_is_told_so(system, proof):
+    found = step(await system.diagnosed(Phone(system.tenant).token, PUBLIC, proof), 3)
+
+    assert found.reason == "proof: It is not a JWT: the header DPoP must have one proof."
+
+
+async def test_a_proof_of_an_unbound_token_and_a_missing_nonce_are_told(system):
+    phone = Phone(system.tenant)
+    bound, phone.token = phone.token, system.token()
+    found = step(await system.diagnosed(phone.token, PUBLIC, phone.prove()), 3)
+    assert "proof key: The token is not bound to a key" in found.reason
+
+    system.auth0, phone.token = {"dpop_nonce": True}, bound
+    found = step(await system.diagnosed(phone.token, PUBLIC, phone.prove(iat=1)), 3)
+    assert "proof nonce: It has no nonce" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("mode", "jkt", "reason"), [("off", "k", "auth0.dpop is off"), ("required", "", "required")]
+)
+async def test_a_token_that_the_setting_refuses_is_told_so(system, mode, jkt, reason):
+    system.auth0 = {"dpop": mode}
+
+    assert reason in step(await system.diagnosed(system.token(jkt=jkt)), 3).reason

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from atlas.core.diagnosis import Diagnosis
-from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.core.status import ServiceVerdict
+from atlas.outside.journal.capacity import CapacityLimits
 from atlas.outside.sqlite.journal import open_journal
 from tests.diagnose.faults import RAW, with_parquet
 from tests.support.processes import COMMAND, ENVIRON, fetched, local
@@ -42,6 +43,8 @@ async def test_on_bare_settings_it_makes_nothing_and_ends_with_0(system):
     for heading in ("Service", "Gap since", "Next steps"):
         assert f"\n{heading}\n" in ended.stdout.decode()
     assert b"\x1b" not in ended.stdout, "plain where it is no terminal"
+    last = ended.stdout.decode().splitlines()[-1]
+    assert last.startswith("down: No Atlas runs here with these settings (http://127.0.0.1:")
     assert {each.name for each in system.folder.iterdir()} == {"foundry", "empty"}
     assert list((system.folder / "empty").iterdir()) == []
 
@@ -56,6 +59,7 @@ async def test_the_exit_code_names_the_first_step_that_fails(system):
     assert (ended.returncode, found.exit_code) == (17, 17)
     assert report.startswith("# Atlas ")
     assert "## 7 dataset: fail" in report
+    assert report.splitlines()[2].startswith("down: No Atlas runs here")
     assert system.client_secret not in report + ended.stdout.decode()
 
 
@@ -91,7 +95,9 @@ async def test_an_owner_whose_place_another_has_taken_is_looked_at_from_outside(
 @pytest.mark.slow
 async def test_old_json_files_are_taken_out_after_it_was_asked(system):
     system.committed(f"{RAW}.json", b"[]")
+    tried = await run_diagnose(system, "--remove-old-json", "--dry-run")
     not_sure = await run_diagnose(system, "--remove-old-json")
+    assert tried.stdout == b"1 .json files under healthkit/raw would be removed.\n"
     assert (not_sure.returncode, system.states()) == (130, ["COMMITTED"])
     assert b"1 .json files" in not_sure.stderr
     sure = await run_diagnose(system, "--remove-old-json", "--yes")
@@ -107,15 +113,15 @@ async def test_old_json_files_are_taken_out_after_it_was_asked(system):
 
 @pytest.mark.slow
 async def test_a_schema_for_parquet_is_put_after_it_was_asked(system):
-    ndjson = await run_diagnose(system, "--fix-schema", "--yes")
     await with_parquet(system)
     before = await run_diagnose(system)
+    tried = await run_diagnose(system, "--fix-schema", "--dry-run")
     not_sure = await run_diagnose(system, "--fix-schema")
     fixed = await run_diagnose(system, "--fix-schema", "--yes")
     after = await run_diagnose(system)
 
-    assert (ndjson.returncode, not_sure.returncode) == (78, 130)
-    assert b"would break" in ndjson.stderr
+    assert tried.stdout == b"The dataset would get the schema of 21 columns, for Parquet.\n"
+    assert not_sure.returncode == 130
     assert (before.returncode, fixed.returncode, after.returncode) == (21, 0, 0)
     assert b"The schema matches our rows" in after.stdout
 
@@ -150,6 +156,7 @@ def test_a_running_service_walks_itself_and_removes_what_is_old(tmp_path):
     found = msgspec.json.decode(ended.stdout, type=Diagnosis)
     assert (status, ended.returncode) == (200, 0), ended
     assert [each.verdict for each in found.steps] == ["pass"] * 11, found
+    assert found.verdict == ServiceVerdict("ok")
     assert token not in ended.stdout + ended.stderr
     assert (states, complaints) == (["COMMITTED", "ABORTED"], [])
     assert nothing.stdout == "There are no .json files under healthkit/raw.\n"

@@ -1,12 +1,17 @@
 """Steps 6 to 11: Foundry credentials, the dataset, its branch, its rows, and read access."""
 
+from types import SimpleNamespace
 from typing import get_args
 
 import aiohttp
 import anyio
 import msgspec
 import pytest
+from msgspec.structs import replace
 
+from atlas.core.inspection import TransactionInfo
+from atlas.diagnose.context import Context
+from atlas.diagnose.foundry import check_transactions
 from atlas.local.foundry.faults import CallName
 from tests.conftest import an_export
 from tests.diagnose.faults import (
@@ -22,6 +27,7 @@ from tests.diagnose.faults import (
     with_parquet,
     with_settings,
 )
+from tests.support.exports import NOON
 from tests.support.running_system import first_failing, step
 
 
@@ -78,7 +84,7 @@ FAULTS = [
     ),
     pytest.param(
         with_file(f"{RAW}.ndjson", b'{"uuid":"a"}\n'),
-        *(10, "does not have our 21 columns"),
+        *(10, "does not have our 21 or 23 columns"),
         id="other rows",
     ),
     pytest.param(
@@ -271,3 +277,38 @@ async def test_a_probe_that_fails_halfway_leaves_nothing_open(system):
     assert system.states() == ["ABORTED"]
     with anyio.fail_after(5):
         assert step(await system.diagnosed(), 9).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("status", "recorded", "reason"),
+    [
+        ("OPEN", ("ri.t.1",), "A transaction is open, and it is ours."),
+        ("COMMITTED", (), "None is open; none is listed."),
+        ("OPEN", (), "A transaction of somebody else is open on the branch"),
+    ],
+    ids=["recorded since", "ended since", "of somebody else"],
+)
+async def test_a_transaction_that_began_after_the_journal_was_read_may_be_ours(
+    status, recorded, reason
+):
+    """Under load a group begins at any moment, also in another replica."""
+    transaction = TransactionInfo("ri.t.1", "APPEND", "OPEN", NOON)
+
+    async def inspect():
+        return SimpleNamespace(open_transactions=recorded)
+
+    async def read_transaction(_):
+        return replace(transaction, status=status)
+
+    async def list_transactions():
+        return []
+
+    foundry = SimpleNamespace(transaction=read_transaction, transactions=list_transactions)
+    inspectors = SimpleNamespace(journal=SimpleNamespace(inspect=inspect), foundry=foundry)
+    context = Context(None, None, inspectors, lambda: NOON, is_serving=True)
+    context.facts.journal = SimpleNamespace(open_transactions=())
+    context.facts.open_transaction = transaction
+
+    outcome = await check_transactions(context)
+
+    assert outcome.reason.startswith(reason)

@@ -5,6 +5,7 @@ import pytest
 
 from atlas.cli.diagnose import render_markdown
 from atlas.core.diagnosis import Diagnosis
+from atlas.core.verdict import OK_MEANING, describe
 from atlas.diagnose import NAMES
 from tests.conftest import an_export
 from tests.diagnose.faults import RAW
@@ -26,8 +27,27 @@ async def test_a_healthy_system_passes_every_step(system):
     assert sent.status == 200
     assert [each.verdict for each in found.steps] == ["pass"] * 11, found
     assert found.exit_code == 0
-    assert {each.number: each.name for each in found.steps} == NAMES
+    assert {each.number: each.name for each in found.steps} | {12: "stream"} == NAMES
     assert system.states() == ["COMMITTED", "ABORTED"], "the probe leaves no row"
+
+
+async def test_the_verdict_is_that_of_the_service_and_of_the_steps_that_fail(system):
+    async with system.serving() as serving:
+        healthy = await serving.diagnosed(system.token(expires_in=-60))
+        nowhere = await serving.diagnosed(url=f"http://{HOST}:1")
+        system.foundry.options.is_role_revoked = True
+        revoked = await serving.diagnosed()
+    stopped = await system.diagnosed()
+
+    assert first_failing(healthy) == 3, "which is about one phone's token"
+    assert describe(healthy.verdict) == f"OK: {OK_MEANING}"
+    assert describe(nowhere.verdict).startswith(
+        f"down: Phones do not reach Atlas at http://{HOST}:1"
+    )
+    assert revoked.verdict.state == "degraded"
+    assert any(each.startswith("Step 7 (dataset): ") for each in revoked.verdict.reasons)
+    assert stopped.verdict.state == "down"
+    assert stopped.verdict.reasons[0].startswith("No Atlas runs here with these settings")
 
 
 async def test_its_page_has_the_headings_and_the_last_upload(system):
@@ -42,7 +62,7 @@ async def test_its_page_has_the_headings_and_the_last_upload(system):
     ]
     last = sections["Last successful upload"]
     assert last["transaction"] == sent.body["transaction_rid"]
-    assert last["file"].startswith(f"healthkit/raw/{last['user']}/")
+    assert last["file"].startswith(f"healthkit/raw/{{user {last['user']}}}/")
     assert (last["records"], last["result"]) == ("1, and 0 rejected", "committed")
     assert sections["Gap since"]["waiting"] == "0 exports"
 

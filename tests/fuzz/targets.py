@@ -14,12 +14,16 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
+from urllib.parse import unquote
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from joserfc import jws
-from joserfc.jwk import RSAKey
+from joserfc.jwk import ECKey, RSAKey
 
 from atlas.core import ndjson
+from atlas.core.credentials import Proof
 from atlas.core.errors import AtlasError, Rejected
 from atlas.core.messages import ExportMetadata, RawExport, Receipt, RowTable, User
 from atlas.core.records import DEPTH_MAX, REASONS, Record
@@ -29,8 +33,11 @@ from atlas.edge.batches import BatchParser
 from atlas.edge.body_reader import parse_json
 from atlas.edge.content_encoding import RatioLimit, ZlibDecoder, ZstdDecoder
 from atlas.edge.responses import build_export_reply
+from atlas.edge.used_proofs import derive_id
 from atlas.local.auth0 import generate_key
-from atlas.outside.auth0.tokens import TokenValidator, read_kid
+from atlas.outside.auth0.policy import ProofPolicy, TokenPolicy
+from atlas.outside.auth0.proofs import ProofVerifier
+from atlas.outside.auth0.tokens import TokenValidator, read_origin
 
 Target = Callable[[bytes], None]
 
@@ -134,7 +141,7 @@ def check_token(data: bytes) -> None:
     """Check that no unsigned token is accepted."""
     text = data.decode("latin-1")
     try:
-        read_kid(text)
+        read_origin(text, ("RS256",))
         build_validator().validate(text, key())
     except AtlasError:
         return
@@ -147,8 +154,9 @@ def check_signed(data: bytes) -> None:
     signing_input = f"{encode_base64url(header)}.{encode_base64url(claims)}"
     text = f"{signing_input}.{encode_base64url(signer().sign(signing_input.encode(), key()))}"
     try:
-        read_kid(text)
-        user, expires = build_validator().validate(text, key())
+        read_origin(text, ("RS256",))
+        accepted = build_validator().validate(text, key())
+        user, expires = accepted.user, accepted.expires
     except AtlasError:
         return
     require(bool(user.sub), "the sub is empty")
@@ -156,6 +164,34 @@ def check_signed(data: bytes) -> None:
     require(math.isfinite(expires) and expires > NOON.timestamp() - 60, "the token has expired")
     given = json.loads(claims)
     require((given["iss"], given["sub"]) == (ISSUER, user.sub), "the user differs from the sub")
+
+
+def check_proof(data: bytes) -> None:
+    """Check signed DPoP proofs: a header and, after the first line end, claims of any bytes."""
+    header, _, claims = data.partition(b"\n")
+    signing_input = f"{encode_base64url(header)}.{encode_base64url(claims)}"
+    signer = jws.JWSRegistry(algorithms=["ES256"]).get_alg("ES256")
+    signature = signer.sign(signing_input.encode(), proof_key())
+    text = f"{signing_input}.{encode_base64url(signature)}"
+    verifier = ProofVerifier(ProofPolicy(), lambda: NOON)
+    try:
+        proof = Proof(text, "POST", "https://a.test/export")
+        verifier.verify(proof, bytes(32), proof_key().thumbprint())
+    except AtlasError:
+        return
+    given = json.loads(claims)
+    require((given["htm"], given["ath"]) == ("POST", "A" * 43), "it is for another request")
+    require("/export" in unquote(given["htu"]), "it is for another path")
+    require(given["jti"] != "", "it has no name")
+    derive_id(HEAD.user, text)
+
+
+@cache
+def proof_key() -> ECKey:
+    """Return a key that is the same in every run, so that the corpus can name it."""
+    private = ec.derive_private_key(7, ec.SECP256R1())
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return ECKey.import_key(pem)
 
 
 def encode_base64url(raw: bytes) -> str:
@@ -174,7 +210,7 @@ def signer() -> jws.JWSAlgModel:
 
 @cache
 def build_validator() -> TokenValidator:
-    return TokenValidator(ISSUER, AUDIENCE, lambda: NOON)
+    return TokenValidator(ISSUER, TokenPolicy((ISSUER,), (AUDIENCE,)), lambda: NOON)
 
 
 def check_deflated(data: bytes) -> None:
@@ -273,6 +309,7 @@ TARGETS: dict[str, Target] = {
         check_lines,
         check_token,
         check_signed,
+        check_proof,
         check_deflated,
         check_zstd,
         check_export,

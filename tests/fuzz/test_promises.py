@@ -106,8 +106,8 @@ def test_any_bytes_inflate_or_are_refused(encoding, noise, cuts):
 def read_headers(**headers):
     names = {name.replace("_", "-").encode(): text for name, text in headers.items()}
     listed = [(name, text.encode("latin-1")) for name, text in names.items()]
-    scope = {"type": "http", "method": "POST", "query_string": b"", "headers": listed}
-    return read_context(scope, "none", never_sample)
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b""}
+    return read_context(scope | {"headers": listed}, "none", never_sample)
 
 
 @given(values)

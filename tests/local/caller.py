@@ -18,6 +18,7 @@ A_FILE = "/files/a%2Fb.ndjson"
 GRANT = b"grant_type=client_credentials&client_id=local&client_secret=local-secret"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 READ, WRITE = "api:datasets-read", "api:datasets-write"
+SQL = ("api:sql-queries-execute", "api:sql-queries-read")
 
 
 @dataclass
@@ -45,10 +46,22 @@ class Caller:
     token: str | None = None
 
     async def ask(
-        self, method, path, data=None, headers=None, *, allow_redirects=True, **query
+        self,
+        method,
+        path,
+        data=None,
+        headers=None,
+        *,
+        allow_redirects=True,
+        timeout_seconds=None,
+        **query,
     ) -> Answer:
         """Send a request; `path` is relative to the dataset, except for known prefixes."""
-        where = path if path.startswith(("/api", "/stand-in", "/multipass")) else HOME + path
+        where = (
+            path
+            if path.startswith(("/api", "/stand-in", "/multipass", "/foundry-"))
+            else HOME + path
+        )
         mine = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
         async with self.session.request(
             method,
@@ -57,6 +70,7 @@ class Caller:
             headers=mine | (headers or {}),
             skip_auto_headers=["Content-Type"],
             allow_redirects=allow_redirects,
+            timeout=aiohttp.ClientTimeout(total=timeout_seconds),
         ) as answer:
             return Answer(answer.status, answer.headers, await answer.read())
 

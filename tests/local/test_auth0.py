@@ -105,6 +105,14 @@ async def test_a_token_can_be_of_anybody_and_of_any_kind(auth0):
     assert "sub" not in (await auth0.read(await auth0.token(sub=None))).claims
 
 
+async def test_a_token_can_be_bound_to_a_key(auth0):
+    _, text = await auth0.ask("GET", "/stand-in/tokens", params={"jkt": "thumbprint"})
+    posted = await auth0.token(jkt="thumbprint")
+
+    for token in (text, posted):
+        assert (await auth0.read(token)).claims["cnf"] == {"jkt": "thumbprint"}
+
+
 async def test_a_shell_gets_a_token_as_plain_text(auth0):
     _, mine = await auth0.ask("GET", "/stand-in/tokens")
     _, theirs = await auth0.ask("GET", "/stand-in/tokens", params={"sub": "auth0|eve"})
@@ -253,3 +261,33 @@ async def test_keys_are_kept_over_a_restart_and_nobody_else_reads_them(tmp_path)
 
     async with open_caller(file) as auth0:
         assert await auth0.kids() == revoked == rotated[:2]
+
+
+async def test_an_outage_is_over_after_a_number_of_requests(auth0):
+    await auth0.ask("POST", "/stand-in/outage", {"status": 500, "count": 2})
+    statuses = [(await auth0.ask("GET", JWKS))[0] for _ in range(3)]
+
+    assert statuses == [500, 500, 200]
+    assert not (await auth0.json("GET", "/stand-in/outage"))["on"]
+
+
+async def test_without_a_status_the_keys_are_only_late(auth0):
+    await auth0.ask("POST", "/stand-in/outage", {"status": None, "seconds": 30})
+    with pytest.raises(TimeoutError):
+        await auth0.ask("GET", JWKS, timeout=aiohttp.ClientTimeout(total=0.2))
+    await auth0.ask("POST", "/stand-in/outage", {"status": None, "seconds": 0.01})
+
+    assert len(await auth0.kids()) == 2
+
+
+async def test_a_shell_can_get_a_token_that_has_expired(auth0):
+    _, token = await auth0.ask("GET", "/stand-in/tokens", params={"expires_in": "-60"})
+
+    assert (await auth0.read(token.decode())).claims["exp"] == NOW - 60
+
+
+@pytest.mark.parametrize("query", [{"expires_in": "soon"}, {"colour": "red"}, {"key": "previous"}])
+async def test_a_token_that_cannot_be_is_an_invalid_request(auth0, query):
+    status, _ = await auth0.ask("GET", "/stand-in/tokens", params=query)
+
+    assert status == 400

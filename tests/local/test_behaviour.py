@@ -6,6 +6,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from atlas.local.foundry import Behaviour
+from atlas.local.foundry.state import DATASET
 from tests.local.caller import A_FILE, HOME, ROWS, error, open_caller
 
 PAIRS = Behaviour.list_pairs()
@@ -117,6 +118,14 @@ async def see_busy(stack):
     return error(await stack.ask("POST", "/transactions", {"transactionType": "APPEND"}))
 
 
+async def see_schema_service(stack):
+    path = f"/foundry-metadata/api/schemas/datasets/{DATASET}/branches/master"
+    answer = await stack.ask("GET", path, allow_redirects=False)
+    if answer.status == 403:
+        return error(answer)
+    return answer.status, answer.body, answer.headers.get("Location")
+
+
 SIGHTS = {
     "open_listing": (
         see_open_listing,
@@ -192,6 +201,17 @@ SIGHTS = {
             "named": (409, "OpenTransactionAlreadyExists"),
             "unnamed": (409, "TransactionInProgress"),
             "bad_request": (400, "OpenTransactionAlreadyExists"),
+        },
+    ),
+    "schema_service": (
+        see_schema_service,
+        {
+            "open": (204, b"", None),
+            "absent": (404, b"", None),
+            "forbidden": (403, "Default:PermissionDenied"),
+            "not_allowed": (405, b"", None),
+            "login": (302, b"", "https://login.invalid/"),
+            "page": (200, b"<html>Sign in</html>", None),
         },
     ),
 }

@@ -5,6 +5,7 @@ import hashlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import aiohttp
 import anyio
@@ -18,10 +19,11 @@ from atlas.core.errors import (
     AuthUnavailable,
     InvalidToken,
     MissingIdentity,
+    ProofRequired,
     SenderConstrainedToken,
     TokenExpired,
 )
-from atlas.core.events import KeysUnavailable
+from atlas.core.events import KeysChanged, KeysUnavailable
 from atlas.core.messages import User
 from atlas.local.auth0 import (
     Auth0Emulator,
@@ -36,8 +38,10 @@ from atlas.outside.auth0 import (
     Auth0Inspection,
     JwksCache,
     TokenCache,
+    TokenPolicy,
 )
 from atlas.outside.auth0.keys import JWKS_BYTES_MAX, parse_signing_keys
+from atlas.outside.auth0.tokens import AcceptedToken
 from tests.conftest import EventRecorder
 from tests.support.token_forgery import KEYS, edited
 
@@ -79,11 +83,30 @@ class TokenClient:
 
     async def list_failed_checks(self, token: str) -> list[str]:
         """Return the names of the checks that `atlas diagnose` reports as bad for a token."""
-        inspection = Auth0Inspection(
-            self.session, self.tenant.issuer, self.tenant.audience, self.clock
-        )
-        await inspection.fetch_keys()
+        inspection = Auth0Inspection(self.session, self.policy, self.clock)
+        await inspection.fetch_keys(self.tenant.issuer)
         return [each.name for each in inspection.explain(token, "", str) if each.verdict == "bad"]
+
+    def connect(self, **rules) -> None:
+        """Start without keys, with the rules of a TokenPolicy."""
+        issuers = rules.pop("issuers", (self.tenant.issuer,))
+        audiences = rules.pop("audiences", (self.tenant.audience,))
+        self.policy = TokenPolicy(issuers, audiences, **rules)
+        self.keys = {
+            issuer: JwksCache(
+                self.session,
+                issuer,
+                lambda: self.elapsed,
+                self.seen.watch,
+                self.policy.algorithms,
+            )
+            for issuer in issuers
+        }
+        self.identities = Auth0Identities(self.keys, self.policy, self.clock, lambda: self.elapsed)
+
+    def close(self) -> None:
+        for keys in self.keys.values():
+            keys.close()
 
     def clock(self) -> datetime:
         return datetime.fromtimestamp(self.now, UTC)
@@ -99,14 +122,13 @@ def tenant():
 
 
 @asynccontextmanager
-async def open_client(tenant, aiohttp_server):
+async def open_client(tenant, aiohttp_server, **rules):
     server = await aiohttp_server(build_application(tenant))
     tenant.issuer = str(server.make_url("/"))
     async with aiohttp.ClientSession() as session:
         seen = EventRecorder()
         client = TokenClient(tenant, None, seen, session)
-        keys = JwksCache(session, tenant.issuer, lambda: client.elapsed, seen.watch)
-        client.identities = Auth0Identities(keys, tenant.issuer, tenant.audience, client.clock)
+        client.connect(**rules)
         yield client
 
 
@@ -130,6 +152,10 @@ def forge_hs256_token(tenant: Auth0Emulator) -> str:
         pytest.param({"key": "next"}, id="the key that is to come"),
         pytest.param({"expires_in": -20}, id="a clock that is a little late"),
         pytest.param({"claims": {"nbf": NOW + 20, "iat": NOW + 20}}, id="a little early"),
+        pytest.param({"claims": {"iat": NOW + 3_600}}, id="an iat ahead of our clock"),
+        pytest.param(
+            {"claims": {"sub_profile": "user", "client_profile": "ai_agent"}}, id="profiles"
+        ),
     ],
 )
 async def test_a_good_token_names_its_user(tenant, aiohttp_server, wish):
@@ -173,8 +199,16 @@ async def test_scopes_are_those_of_scope_and_permissions(tenant, aiohttp_server)
         pytest.param({"claims": {"exp": "tomorrow"}}, InvalidToken, id="exp is no number"),
         pytest.param({"claims": {"nbf": NOW + 31}}, InvalidToken, id="not yet"),
         pytest.param(
-            {"claims": {"cnf": {"jkt": "x"}}}, SenderConstrainedToken, id="bound to a key"
+            {"claims": {"cnf": {"x5t#S256": "x"}}}, SenderConstrainedToken, id="bound by mTLS"
         ),
+        pytest.param(
+            {"claims": {"cnf": {"jkt": "x", "x5t#S256": "x"}}},
+            SenderConstrainedToken,
+            id="bound twice",
+        ),
+        pytest.param({"claims": {"iat": "now"}}, InvalidToken, id="iat is no number"),
+        pytest.param({"claims": {"act": {"sub": "agent"}}}, InvalidToken, id="an agent"),
+        pytest.param({"claims": {"act": "agent"}}, InvalidToken, id="an agent in a text"),
         pytest.param({"claims": {"nonce": "x"}}, InvalidToken, id="an ID token"),
         pytest.param({"header": {"typ": "JWE"}}, InvalidToken, id="another typ"),
         pytest.param({"header": {"typ": "dpop+jwt"}}, InvalidToken, id="a DPoP proof"),
@@ -255,10 +289,10 @@ async def test_a_token_that_is_remembered_expires_like_any_other(tenant, aiohttp
 def test_no_more_than_so_many_tokens_are_remembered():
     good = TokenCache(lambda: 0.0, lambda: 0.0)
     for number in range(CACHED_TOKENS_MAX + 1):
-        good.add(b"%d" % number, User(str(number)), 60.0)
+        good.add(b"%d" % number, AcceptedToken(User(str(number)), 60.0))
 
     assert good.find(b"0") is None
-    assert good.find(b"1") == User("1")
+    assert good.find(b"1").user == User("1")
 
 
 async def test_what_is_remembered_is_a_digest_and_a_name_and_no_token(tenant, aiohttp_server):
@@ -266,7 +300,7 @@ async def test_what_is_remembered_is_a_digest_and_a_name_and_no_token(tenant, ai
         token = tenant.issue_token(TokenRequest(sub="auth0|ada"))
         await client.outcome(token)
 
-        ((digest, (_, _, user)),) = client.identities._cache._users.items()
+        ((digest, (_, (user, _, _))),) = client.identities._cache._tokens.items()
         assert digest == hashlib.sha256(token.encode()).digest()
         assert user == User("auth0|ada", frozenset({"openid", "profile"}))
 
@@ -280,7 +314,7 @@ async def test_a_bound_token_that_another_has_signed_is_only_an_invalid_one(tena
             tenant.issue_token(msgspec.structs.replace(bound, key=STRANGER)),
         )
 
-        assert await client.outcome(good) is SenderConstrainedToken
+        assert await client.outcome(good) is ProofRequired
         assert await client.outcome(by_stranger) is InvalidToken
         assert await client.outcome(edited(good, 1, sub="eve")) is InvalidToken
 
@@ -305,21 +339,54 @@ async def test_a_key_that_comes_into_use_is_known_already(tenant, aiohttp_server
         assert client.fetches == 1
 
 
-async def test_unknown_key_ids_cannot_make_us_ask_more_than_once_in_five_minutes(
-    tenant, aiohttp_server
+@pytest.mark.parametrize("rotated_at", range(100, 108))
+async def test_under_a_flood_of_unknown_kids_a_new_key_is_good_within_ten_seconds(
+    tenant, aiohttp_server, rotated_at
 ):
+    """And no minute has more than ten fetches."""
     async with open_client(tenant, aiohttp_server) as client:
         await client.identify()
-        for second in range(300):
+        fetched_at = [0.0]
+        forged = edited(tenant.issue_token(TokenRequest()), 0, kid="random")
+        for second in range(rotated_at):
             client.elapsed = float(second)
-            forged = tenant.issue_token(TokenRequest(header={"kid": f"random-{second}"}))
             assert await client.outcome(forged) is InvalidToken
-        assert client.fetches == 1
-
-        client.elapsed = 301.0
+            fetched_at += [client.elapsed] * (client.fetches - len(fetched_at))
         tenant.ring = KeyRing(KEYS[2], KEYS[3])
+        new, refused_for = tenant.issue_token(TokenRequest()), 0
+        while await client.outcome(new) is InvalidToken:
+            refused_for, client.elapsed = refused_for + 1, client.elapsed + 1.0
+
+        assert refused_for <= 8
+        assert all(later - first > 60.0 for first, later in pairwise(fetched_at[::9]))
+        assert len(client.seen.of(KeysChanged)) == 1
+
+
+async def test_a_known_key_waits_for_nobody_while_auth0_is_silent_or_down(tenant, aiohttp_server):
+    async with open_client(tenant, aiohttp_server) as client:
         await client.identify()
+        tenant.outage = Outage(status=503, seconds=30.0)
+        client.elapsed = 4_000.0
+        with anyio.fail_after(3):  # less than the answer takes
+            for number in range(20):
+                await client.identify(sub=f"auth0|{number}")
+                await anyio.sleep(0.01)
+
         assert client.fetches == 2
+        client.close()
+
+
+async def test_keys_are_fetched_again_also_when_nobody_asks(tenant, aiohttp_server, monkeypatch):
+    monkeypatch.setattr("atlas.outside.auth0.keys.REFRESH_SECONDS", 0.02)
+    async with open_client(tenant, aiohttp_server) as client:
+        (keys,) = client.keys.values()
+        keys.start()
+        with anyio.fail_after(5):
+            while not keys.has_keys:
+                await anyio.sleep(0.01)
+        client.close()
+
+    assert client.fetches == 1
 
 
 @pytest.mark.slow
@@ -339,7 +406,7 @@ async def test_ten_thousand_made_up_kids_cost_one_fetch_and_nobody_else_an_answe
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["keys are kept", "there are none"])
-async def test_an_endpoint_that_is_down_for_an_hour_is_asked_eight_times_a_minute_at_most(
+async def test_an_endpoint_that_is_down_for_an_hour_is_asked_ten_times_a_minute_at_most(
     tenant, aiohttp_server, kept
 ):
     async with open_client(tenant, aiohttp_server) as client:
@@ -357,8 +424,8 @@ async def test_an_endpoint_that_is_down_for_an_hour_is_asked_eight_times_a_minut
                 assert (fresh is AuthUnavailable) != kept
             each_minute.append(client.fetches - before - sum(each_minute))
 
-        assert max(each_minute) <= 8
-        assert min(each_minute) >= 3
+        assert max(each_minute) <= 10
+        assert min(each_minute) >= 6  # with a pause of ten seconds at most
 
 
 async def test_keys_that_are_away_at_the_start_are_had_soon_after_they_are_there(
@@ -410,8 +477,7 @@ async def test_an_endpoint_that_says_nothing_keeps_nobody_out(aiohttp_server):
     )
     async with aiohttp.ClientSession() as session:
         client = TokenClient(tenant, None, EventRecorder(), session)
-        keys = JwksCache(session, tenant.issuer, lambda: client.elapsed, client.seen.watch)
-        client.identities = Auth0Identities(keys, tenant.issuer, tenant.audience, client.clock)
+        client.connect()
         client.now = int(tenant.time_source())
         await client.identify()
         client.elapsed = 3_601.0
@@ -422,7 +488,9 @@ async def test_an_endpoint_that_says_nothing_keeps_nobody_out(aiohttp_server):
 
     assert found[:50] == [AuthUnavailable] * 50
     assert [user.sub for user in found[50:]] == [f"auth0|{number}" for number in range(50)]
-    assert client.seen.of(KeysUnavailable) == [KeysUnavailable("TimeoutError", 1)]
+    assert client.seen.of(KeysUnavailable) == [
+        KeysUnavailable("TimeoutError", 1, tenant.issuer.split("/")[2])
+    ]
 
 
 async def test_an_hour_later_keys_are_looked_at_again_and_a_revoked_one_is_gone(
@@ -434,7 +502,13 @@ async def test_an_hour_later_keys_are_looked_at_again_and_a_revoked_one_is_gone(
         tenant.ring = KeyRing(KEYS[1], KEYS[2])
 
         assert await client.outcome(old) == User("auth0|local", frozenset({"openid", "profile"}))
+        client.elapsed = 3_001.0
+        await client.outcome(old)  # fetches the keys in the background
+        with anyio.fail_after(5):
+            while client.fetches < 2:
+                await anyio.sleep(0.01)
         client.elapsed = 3_601.0
+        await client.identify()
         assert await client.outcome(old) is InvalidToken
 
 
@@ -446,9 +520,12 @@ async def test_while_the_endpoint_is_down_the_keys_we_have_go_on_being_used(
         await client.identify()
         tenant.outage = outage
 
-        for hour in range(1, 30):
+        for hour in range(1, 10):
             client.elapsed = hour * 3_601.0
             await client.identify()
+            with anyio.fail_after(5):  # the keys are fetched in the background
+                while len(client.seen.of(KeysUnavailable)) < hour:
+                    await anyio.sleep(0.001)
 
         assert client.seen.of(KeysUnavailable)[-1].keys == 2
         unknown = tenant.issue_token(TokenRequest(header={"kid": "new"}))
@@ -530,3 +607,125 @@ def test_a_key_that_cannot_be_read_takes_no_other_with_it(more):
     jwks = msgspec.json.encode({"keys": [good | {"kid": "bad"} | more, good]})
 
     assert set(parse_signing_keys(jwks)) == {"good"}
+
+
+@pytest.mark.parametrize("stranger", [None, 7, "canary", [], {}, {"kty": ["RSA"], "kid": "bad"}])
+def test_what_is_no_key_at_all_takes_no_other_with_it(stranger):
+    good = KEYS[0].as_dict(private=False) | {"kid": "good"}
+
+    assert set(parse_signing_keys(msgspec.json.encode({"keys": [stranger, good]}))) == {"good"}
+
+
+def test_null_is_absent_as_some_issuers_write_it():
+    good = KEYS[0].as_dict(private=False) | {"kid": "good", "use": None, "alg": None, "x5c": None}
+
+    assert set(parse_signing_keys(msgspec.json.encode({"keys": [good]}))) == {"good"}
+
+
+@asynccontextmanager
+async def open_two_issuers(tenant, aiohttp_server):
+    """A tenant under its own domain, and another issuer with keys of its own."""
+    other = Auth0Emulator("", ring=KeyRing(KEYS[2], KEYS[3]), time_source=lambda: NOW)
+    other.issuer = str((await aiohttp_server(build_application(other))).make_url("/"))
+    async with open_client(tenant, aiohttp_server) as client:
+        client.connect(issuers=(tenant.issuer, other.issuer))
+        yield client, other
+
+
+async def test_tokens_of_several_issuers_are_good_each_with_its_own_keys(tenant, aiohttp_server):
+    async with open_two_issuers(tenant, aiohttp_server) as (client, other):
+        for issuer in (tenant, other):
+            user = await client.outcome(issuer.issue_token(TokenRequest(sub=f"at {issuer.issuer}")))
+            assert user.sub == f"at {issuer.issuer}"
+        crossed = other.issue_token(TokenRequest(claims={"iss": tenant.issuer}))
+        assert await client.outcome(crossed) is InvalidToken
+        assert (client.fetches, other.request_counts["jwks"]) == (1, 1)
+
+
+async def test_an_issuer_that_is_not_ours_costs_no_fetch(tenant, aiohttp_server):
+    async with open_two_issuers(tenant, aiohttp_server) as (client, other):
+        for issuer in ("https://eve.test/", other.issuer.rstrip("/"), other.issuer.upper()):
+            stranger = other.issue_token(TokenRequest(claims={"iss": issuer}))
+            assert await client.outcome(stranger) is InvalidToken
+        assert client.fetches == other.request_counts["jwks"] == 0
+
+
+async def test_an_issuer_that_is_down_keeps_only_its_own_tokens_waiting(tenant, aiohttp_server):
+    async with open_two_issuers(tenant, aiohttp_server) as (client, other):
+        other.outage = Outage()
+        await client.identities.check_ready()
+        assert await client.outcome(other.issue_token(TokenRequest())) is AuthUnavailable
+        await client.identify()
+        (failed,) = {each.issuer for each in client.seen.of(KeysUnavailable)}
+        assert failed in other.issuer
+        tenant.outage = Outage()
+        client.connect(issuers=(tenant.issuer, other.issuer))
+        with pytest.raises(AuthUnavailable):
+            await client.identities.check_ready()
+
+
+async def test_a_token_for_one_of_several_audiences_is_good(tenant, aiohttp_server):
+    ours = ("https://api.atlas.ai", "https://old.atlas.ai")
+    async with open_client(tenant, aiohttp_server, audiences=ours) as client:
+        for audience in (*ours, ["https://x/userinfo", ours[1]]):
+            assert (await client.identify(claims={"aud": audience})).sub == "auth0|local"
+        for audience in ("https://x/userinfo", ", ".join(ours), [], "", [ours[1], 7]):
+            token = tenant.issue_token(TokenRequest(claims={"aud": audience}))
+            assert await client.outcome(token) is InvalidToken, audience
+            assert await client.list_failed_checks(token)
+
+
+@pytest.mark.parametrize("audiences", [(), ("",), ("https://api.atlas.ai", "")])
+def test_there_is_no_policy_without_an_audience(audiences):
+    with pytest.raises(ValueError, match="no audience"):
+        TokenPolicy(("https://a.test/",), audiences)
+
+
+def issue_ps256(tenant: Auth0Emulator, key: RSAKey) -> str:
+    free = RSAKey.import_key(key.as_dict(private=True, alg="PS256"))
+    token = tenant.issue_token(TokenRequest())
+    claims = jwt.decode(token, key).claims
+    header = {"alg": "PS256", "kid": key.kid}
+    return jwt.encode(header, claims, free, algorithms=["PS256"])
+
+
+@pytest.mark.parametrize(
+    ("algorithms", "alg_of_key", "accepted"),
+    [
+        pytest.param(("RS256",), "RS256", "RS256", id="by default"),
+        pytest.param(("RS256",), None, "RS256", id="by default, a key without alg"),
+        pytest.param(("PS256",), "PS256", "PS256", id="PS256"),
+        pytest.param(("PS256",), None, "PS256", id="PS256, a key without alg"),
+        pytest.param(("RS256", "PS256"), None, "RS256 PS256", id="both"),
+        pytest.param(("RS256", "PS256"), "PS256", "PS256", id="both, a key for one"),
+        pytest.param(("RS256", "PS256"), "RS256", "RS256", id="both, a key for the other"),
+    ],
+)
+async def test_only_the_algorithms_of_the_settings_and_of_the_key_verify(
+    tenant, aiohttp_server, algorithms, alg_of_key, accepted
+):
+    key = tenant.ring.current
+    public = key.as_dict(private=False) | {"alg": alg_of_key}
+    listed = {name: value for name, value in public.items() if value is not None}
+
+    async def answer(_request):
+        return aiohttp.web.json_response({"keys": [listed]})
+
+    app = aiohttp.web.Application()
+    app.router.add_get("/.well-known/jwks.json", answer)
+    server = await aiohttp_server(app)
+    async with open_client(tenant, aiohttp_server) as client:
+        tenant.issuer = str(server.make_url("/"))
+        client.connect(algorithms=algorithms)
+        tokens = {"RS256": tenant.issue_token(TokenRequest()), "PS256": issue_ps256(tenant, key)}
+        for algorithm, token in tokens.items():
+            outcome = await client.outcome(token)
+            assert (outcome is not InvalidToken) == (algorithm in accepted.split()), algorithm
+            assert bool(await client.list_failed_checks(token)) == (outcome is InvalidToken)
+
+
+async def test_an_agent_is_accepted_by_setting(tenant, aiohttp_server):
+    async with open_client(tenant, aiohttp_server, accepts_agents=True) as client:
+        user = await client.identify(sub="auth0|ada", claims={"act": {"sub": "agent@clients"}})
+
+    assert user.sub == "auth0|ada"

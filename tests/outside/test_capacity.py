@@ -7,12 +7,9 @@ from contextlib import closing
 import pytest
 
 from atlas.core.errors import JournalFull
-from atlas.outside.sqlite.capacity import (
-    MEASURED_SECONDS,
-    SMALL_BYTES,
-    CapacityLimit,
-    CapacityLimits,
-)
+from atlas.outside.journal.capacity import MEASURED_SECONDS, CapacityLimits
+from atlas.outside.journal.group_rules import SMALL_BYTES
+from atlas.outside.sqlite.capacity import CapacityLimit
 
 
 class CapacityHarness:

@@ -5,8 +5,8 @@ from contextlib import closing
 
 import pytest
 
+from atlas.outside.journal.capacity import CapacityLimits
 from atlas.outside.sqlite import claims
-from atlas.outside.sqlite.capacity import CapacityLimits
 from atlas.outside.sqlite.journal import open_journal
 from tests.support.exports import SHELF, export
 

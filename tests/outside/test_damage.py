@@ -15,8 +15,8 @@ from atlas.core.commits import Conclusion, Verdict
 from atlas.core.errors import CorruptEntry, Unavailable
 from atlas.core.events import JournalDamaged, TotalsMismatch
 from atlas.core.messages import BranchSnapshot, GroupLimits, IdempotencySlot
-from atlas.outside.sqlite.capacity import CapacityLimits
-from atlas.outside.sqlite.compression import decompress
+from atlas.outside.journal.capacity import CapacityLimits
+from atlas.outside.journal.compression import decompress
 from atlas.outside.sqlite.disk.damage import WHOLE_CHECK_BYTES_MAX
 from atlas.outside.sqlite.journal import open_journal
 from tests.conftest import RID
@@ -27,6 +27,8 @@ from tests.support.exports import (
     TO_VERSION_3,
     TO_VERSION_4,
     TO_VERSION_5,
+    TO_VERSION_6,
+    TO_VERSION_7,
     content,
     export,
 )
@@ -233,6 +235,8 @@ EARLIER = [
     pytest.param(TO_VERSION_3, id="v3"),
     pytest.param(TO_VERSION_4, id="v4"),
     pytest.param(TO_VERSION_5, id="v5"),
+    pytest.param(TO_VERSION_6, id="v6"),
+    pytest.param(TO_VERSION_7, id="v7"),
 ]
 
 

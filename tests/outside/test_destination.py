@@ -8,7 +8,7 @@ import pytest
 from atlas.core.commits import Conclusion, Verdict
 from atlas.core.errors import ConfigurationError
 from atlas.core.messages import BranchSnapshot, GroupLimits
-from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.journal.capacity import CapacityLimits
 from atlas.outside.sqlite.journal import open_journal
 from tests.conftest import RID
 from tests.support.exports import NOON, SHELF, export

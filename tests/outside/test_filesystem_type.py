@@ -6,7 +6,7 @@ import pytest
 
 from atlas.core.diagnosis import CheckFailed
 from atlas.core.errors import CommandError
-from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.journal.capacity import CapacityLimits
 from atlas.outside.sqlite.disk import filesystem_type
 from atlas.outside.sqlite.disk.filesystem_type import NETWORKED, find_type
 from atlas.outside.sqlite.journal import open_journal

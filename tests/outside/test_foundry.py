@@ -35,7 +35,7 @@ from atlas.outside.foundry import (
     FoundryTarget,
     open_dataset,
 )
-from atlas.outside.foundry.client import TransientError, retry_delay
+from atlas.outside.foundry.client import InternalError, TransientError, retry_delay
 from tests.conftest import EventRecorder
 from tests.support.exports import NOON
 from tests.support.fakes import at_once
@@ -740,6 +740,7 @@ async def test_what_is_not_about_the_file_is_no_fault_of_it(answer):
     assert type(caught.value).__mro__[:2] in [
         (FoundryError, Unavailable),
         (TransientError, FoundryError),
+        (InternalError, TransientError),
     ]
 
 
@@ -1003,11 +1004,25 @@ async def test_an_answer_that_makes_no_sense_is_foundrys_trouble_and_no_crash(an
 
 
 async def test_how_long_to_wait_may_be_told_as_anything(tmp_path):
-    for told in ("", "soon", "-1", "1.5", "Wed, 21 Oct 2026 07:28:00 GMT", "²"):
-        async with answered({"status": 503, "headers": {"Retry-After": told}}) as stack:
+    now, past = "Wed, 21 Oct 2026 07:28:00 GMT", "Wed, 21 Oct 2026 07:27:59 GMT"
+    for told in ("", "soon", "-1", "1.5", "²", now, past, "Wed, 21 Oct 99999 07:28:00 GMT"):
+        headers = {"Retry-After": told, "Date": now}
+        async with answered({"status": 503, "headers": headers}) as stack:
             with pytest.raises(FoundryError) as caught:
                 await stack.dataset.take_snapshot()
             assert caught.value.retry_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("until", "seconds"),
+    [("Wed, 21 Oct 2026 07:28:20 GMT", 20), ("Wed, 21 Oct 2026 09:28:00 GMT", 900)],
+)
+async def test_how_long_to_wait_may_be_told_as_a_date(until, seconds):
+    headers = {"Retry-After": until, "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}
+    async with answered({"status": 429, "headers": headers}) as stack:
+        with pytest.raises(FoundryError) as caught:
+            await stack.dataset.take_snapshot()
+    assert caught.value.retry_seconds == seconds
 
 
 # Texts for the operator

@@ -19,9 +19,9 @@ from atlas.core.messages import (
     Reject,
     User,
 )
+from atlas.outside.journal.capacity import CapacityLimits
+from atlas.outside.journal.compression import decompress
 from atlas.outside.sqlite import keys
-from atlas.outside.sqlite.capacity import CapacityLimits
-from atlas.outside.sqlite.compression import decompress
 from atlas.outside.sqlite.journal import open_journal
 from tests.conftest import RID
 from tests.support.exports import (
@@ -31,6 +31,8 @@ from tests.support.exports import (
     TO_VERSION_3,
     TO_VERSION_4,
     TO_VERSION_5,
+    TO_VERSION_6,
+    TO_VERSION_7,
     packed,
 )
 from tests.support.zstandard import zstd
@@ -254,6 +256,8 @@ async def test_a_journal_of_version_1_is_sealed_and_goes_on(tmp_path):
         pytest.param(TO_VERSION_3, id="3"),
         pytest.param(TO_VERSION_4, id="4"),
         pytest.param(TO_VERSION_5, id="5"),
+        pytest.param(TO_VERSION_6, id="6"),
+        pytest.param(TO_VERSION_7, id="7"),
     ],
 )
 async def test_a_journal_of_an_earlier_version_is_read_as_it_is(tmp_path, earlier):

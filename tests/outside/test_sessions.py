@@ -118,7 +118,7 @@ async def test_auth0_is_reached_through_the_proxy_with_our_own_ca(tmp_path, envi
         environment.setenv("HTTPS_PROXY", f"127.0.0.1:{proxy.port}")  # no scheme, as for curl
         put_login_into_netrc(environment, tmp_path, HOST)
         tenant.issuer = f"https://{HOST}:{port}/"
-        arguments = tenant.issuer, tenant.audience, clock
+        arguments = auth0.TokenPolicy((tenant.issuer,), (tenant.audience,)), clock
         bundle = Transport(str(authority.bundle))
         async with auth0.open_identities(
             *arguments, time.monotonic, lambda _: None, bundle
@@ -127,7 +127,7 @@ async def test_auth0_is_reached_through_the_proxy_with_our_own_ca(tmp_path, envi
                 tenant.issue_token(local_auth0.TokenRequest(sub="auth0|ada"))
             )
         async with auth0.open_issuer_inspection(*arguments, bundle) as issuer:
-            assert await issuer.fetch_keys()
+            assert await issuer.fetch_keys(tenant.issuer)
 
     assert user.sub == "auth0|ada"
     assert proxy.asked == [("CONNECT", f"{HOST}:{port}")] * 2
@@ -144,13 +144,13 @@ async def test_ssl_cert_file_is_trusted_as_well(tmp_path, environment):
     async with forward_proxy() as proxy, open_server(app, authority.server) as (port, _):
         environment.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
         tenant.issuer = f"https://{HOST}:{port}/"
-        arguments = tenant.issuer, tenant.audience, clock
+        arguments = auth0.TokenPolicy((tenant.issuer,), (tenant.audience,)), clock
         async with auth0.open_issuer_inspection(*arguments) as issuer:
             with pytest.raises(CheckFailed, match="an unknown issuer"):
-                await issuer.fetch_keys()
+                await issuer.fetch_keys(tenant.issuer)
         environment.setenv("SSL_CERT_FILE", str(authority.bundle))
         async with auth0.open_issuer_inspection(*arguments) as issuer:
-            assert await issuer.fetch_keys()
+            assert await issuer.fetch_keys(tenant.issuer)
 
 
 async def test_plain_http_goes_through_its_proxy_too(tmp_path, environment):
@@ -178,7 +178,7 @@ async def test_no_proxy_is_respected(tmp_path, environment, exempt):
         async with open_dataset(f"http://{HOST}:1") as dataset:
             with pytest.raises(FoundryError, match="ClientConnectorDNSError"):
                 await dataset.take_snapshot()
-        arguments = tenant.issuer, tenant.audience, clock
+        arguments = auth0.TokenPolicy((tenant.issuer,), (tenant.audience,)), clock
         async with auth0.open_identities(*arguments, time.monotonic, lambda _: None) as identities:
             with pytest.raises(AuthUnavailable):
                 await identities.check_ready()
@@ -215,9 +215,10 @@ async def test_a_proxy_that_is_not_to_be_used_is_not(tmp_path, environment):
 
 async def test_a_proxy_that_is_not_there_is_named(environment):
     environment.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    async with auth0.open_issuer_inspection(f"https://{HOST}/", "audience", clock) as issuer:
+    policy = auth0.TokenPolicy((f"https://{HOST}/",), ("audience",))
+    async with auth0.open_issuer_inspection(policy, clock) as issuer:
         with pytest.raises(CheckFailed, match="cannot be reached through the proxy") as caught:
-            await issuer.fetch_keys()
+            await issuer.fetch_keys(f"https://{HOST}/")
 
     assert "HTTPS_PROXY" in caught.value.outcome.to_do
 

@@ -8,7 +8,7 @@ import gzip
 import shutil
 import sqlite3
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -19,14 +19,24 @@ from atlas.core.commits import Backlog, Conclusion, Verdict
 from atlas.core.errors import CommandError
 from atlas.core.events import GroupRecovered, JournalDamaged, StageCrashed, TotalsMismatch
 from atlas.core.messages import BranchSnapshot, GroupLimits
+from atlas.outside.journal.capacity import CapacityLimits
+from atlas.outside.journal.compression import decompress
+from atlas.outside.journal.retention import ReceiptRetention, count_days
+from atlas.outside.journal.row_codec import RowCodec
 from atlas.outside.sqlite import keys, schema, upgrades
-from atlas.outside.sqlite.capacity import CapacityLimits
-from atlas.outside.sqlite.compression import decompress
 from atlas.outside.sqlite.journal import PRAGMAS, open_journal
-from atlas.outside.sqlite.row_codec import RowCodec
 from tests.conftest import RID, ServiceHarness, asgi
 from tests.journals.make import CLAIMED, COMMITTED, HOME, KEY, REFUSED, WAIT, Sent
-from tests.support.exports import NOON, SHELF, TO_VERSION_4, export
+from tests.support.exports import (
+    NOON,
+    SHELF,
+    TO_VERSION_2,
+    TO_VERSION_3,
+    TO_VERSION_4,
+    TO_VERSION_5,
+    TO_VERSION_6,
+    export,
+)
 from tests.support.fakes import MemoryDataset, Transaction
 
 VERSIONS = range(1, schema.VERSION + 1)
@@ -163,6 +173,51 @@ async def test_of_version_4_an_open_transaction_goes_on(tmp_path):
     with open_journal(path, CapacityLimits(free_bytes=0), retention=SHELF) as journal:
         assert await journal.outbox.read_in_hand() == expected
         assert not list(journal.events)[1:], "nothing but where its key lies"
+
+
+@pytest.mark.parametrize("is_corrupt", [False, True], ids=["whole", "corrupt"])
+@pytest.mark.parametrize(
+    "to_version",
+    [
+        pytest.param(TO_VERSION_2, id="v2"),
+        pytest.param(TO_VERSION_3, id="v3"),
+        pytest.param(TO_VERSION_4, id="v4"),
+        pytest.param(TO_VERSION_5, id="v5"),
+        pytest.param(TO_VERSION_6, id="v6"),
+    ],
+)
+async def test_digests_of_an_earlier_version_are_kept_and_date_from_the_upgrade(
+    tmp_path, to_version, is_corrupt
+):
+    """When their exports were accepted is unknown; also if the journal has to be rebuilt."""
+    path, today = tmp_path / "journal", NOON
+    retention = ReceiptRetention(lambda: today)
+    with open_journal(path, CapacityLimits(free_bytes=0), retention=retention) as journal:
+        for number in range(2):
+            await journal.intake.append(export(number))
+            await journal.outbox.claim(GroupLimits(), HEAD, "normal")
+            await journal.outbox.record_open(RID, GroupLimits())
+            await journal.outbox.conclude(Conclusion(RID, default_verdict=COMMITTED_VERDICT))
+            today += timedelta(days=31)
+        await journal.intake.append(export(2))
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(f"{to_version} PRAGMA wal_checkpoint(TRUNCATE);")
+        (root,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'mailbox'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    if is_corrupt:
+        text = bytearray(path.read_bytes())
+        text[root * size - 1] ^= 1
+        path.write_bytes(text)
+    before = datetime.now(UTC)
+    with open_journal(path, CapacityLimits(free_bytes=0), retention=retention) as journal:
+        is_damaged = any(isinstance(event, JournalDamaged) for event in journal.events)
+        again = await journal.intake.append(export(0))
+    assert is_damaged is is_corrupt
+    assert (again.status, again.transaction, again.replayed) == ("committed", RID, True)
+    with closing(sqlite3.connect(path)) as db:
+        days = dict(db.execute("SELECT id, day FROM digest").fetchall())
+    assert days.keys() == {export(0).id, export(1).id}
+    assert set(days.values()) <= {count_days(before), count_days(datetime.now(UTC))}
 
 
 @each_version

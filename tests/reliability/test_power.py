@@ -20,7 +20,9 @@ async def test_no_acknowledged_export_is_lost_when_the_power_fails(tmp_path, see
     cuts = await cut_power(recording, tmp_path, CUTS, seed)
 
     assert [cut for cut in cuts if cut.lost] == []
-    assert all(cut.damage.transactions == 1 for cut in cuts if cut.damage)
+    # at most the commit that was being written; of a counter in it, a single bit may be missing
+    damages = [cut.damage for cut in cuts if cut.damage]
+    assert all(each.transactions == 1 or each.is_one_bit for each in damages)
 
 
 async def test_with_fewer_syncs_they_are_lost_so_the_test_bites(tmp_path, seed):

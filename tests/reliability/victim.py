@@ -14,9 +14,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from atlas.core.errors import AtlasError, CommandError
+from atlas.core.ports import JournalPorts
+from atlas.outside.journal.capacity import CapacityLimits
+from atlas.outside.journal.compression import decompress
 from atlas.outside.sqlite import journal
-from atlas.outside.sqlite.capacity import CapacityLimits
-from atlas.outside.sqlite.compression import decompress
 from tests.support.exports import ADA, SHELF, content, export
 
 SENDERS = 4  # concurrent, so that they share commits
@@ -25,7 +26,7 @@ CANNOT_START = 3  # 1 would be a bug
 
 
 @contextmanager
-def open_journal(path: Path) -> Iterator[journal.SqliteJournal]:
+def open_journal(path: Path) -> Iterator[JournalPorts]:
     with journal.open_journal(
         path, CapacityLimits(KEPT_MAX, free_bytes=0), retention=SHELF
     ) as found:
@@ -42,7 +43,7 @@ async def list_intact_ids(path: Path) -> set[str]:
     return {id for id, packed in kept.items() if decompress(packed) == content(id)}
 
 
-async def append_all(found: journal.SqliteJournal, count: int) -> None:
+async def append_all(found: JournalPorts, count: int) -> None:
     numbers = iter(range(count))
 
     async def send() -> None:

@@ -13,8 +13,11 @@ ROOT = Path(__file__).parent.parent.parent
 CONFIG = ROOT / "config"
 KUBERNETES = CONFIG / "kubernetes"
 HOME = "/var/lib/atlas"
-# a setting of SQLite (for VACUUM), and a build argument that Render takes from the environment
-NOT_OURS = {"SQLITE_TMPDIR", "RUN_AS"}
+# a setting of SQLite (for VACUUM), a build argument that Render takes from the environment, and a
+# part of ATLAS_JOURNAL
+NOT_OURS = {"SQLITE_TMPDIR", "RUN_AS", "JOURNAL_PASSWORD"}
+
+CONNECTIONS = 5  # to the database, of a replica: four for statements, one that listens
 
 # time for open requests, then for the open group; the journal and workers need little more
 DRAIN_SECONDS_MAX: float = (
@@ -59,20 +62,38 @@ class Unit:
 
 
 RENDER = read("render.yaml")["services"][0]
+RENDER_REPLICAS = read("render-replicas.yaml")
 COMPOSE = read("compose.yaml")
 OURS = COMPOSE["services"]["atlas"]
+COMPOSE_REPLICAS = read("compose-replicas.yaml")["services"]
+REPLICAS = [COMPOSE_REPLICAS["replica-1"], COMPOSE_REPLICAS["replica-2"]]
 STATEFUL = read_all("statefulset.yaml")[0]
-POD = STATEFUL["spec"]["template"]["spec"]
-CONTAINER = POD["containers"][0]
+DEPLOYMENT = read_all("replicas/deployment.yaml")[0]
+PODS = {
+    "one replica": STATEFUL["spec"]["template"]["spec"],
+    "several replicas": DEPLOYMENT["spec"]["template"]["spec"],
+}
+POD, REPLICA_POD = PODS.values()
+CONTAINER, REPLICA = POD["containers"][0], REPLICA_POD["containers"][0]
 UNIT = Unit((CONFIG / "systemd" / "atlas.service").read_text(encoding="utf-8"))
 EXAMPLE = assignments((CONFIG / "atlas.env.example").read_text(encoding="utf-8"))
+CONFIG_MAP, SECRET = (each for each in read_all("secret.example.yaml"))
+SECRET_FILES = ["foundry-client-secret", "journal-key", "operator-token"]
 
 ENVIRONMENTS: dict[str, dict[str, str]] = {
     "render": {each["key"]: each.get("value", "") for each in RENDER["envVars"]},
     "compose": EXAMPLE | OURS["environment"],
-    "kubernetes": read_all("secret.example.yaml")[0]["stringData"]
-    | {each["name"]: each["value"] for each in CONTAINER["env"]},
+    "kubernetes": CONFIG_MAP["data"] | {each["name"]: each["value"] for each in CONTAINER["env"]},
     "systemd": EXAMPLE | assignments("\n".join(UNIT.all("Service", "Environment"))),
+}
+# with a journal in PostgreSQL
+SHARED_ENVIRONMENTS: dict[str, dict[str, str]] = {
+    "render-replicas": {
+        each["key"]: each.get("value", "") for each in RENDER_REPLICAS["services"][0]["envVars"]
+    },
+    "compose-replicas": EXAMPLE | REPLICAS[0]["environment"],
+    "kubernetes-replicas": CONFIG_MAP["data"]
+    | {each["name"]: each.get("value", "") for each in REPLICA["env"]},
 }
 
 

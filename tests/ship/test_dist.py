@@ -11,11 +11,16 @@ from pathlib import Path
 
 import pytest
 
+import atlas
 from tests.ship.image import ROOT, run, version
 
 BIN = Path(sys.executable).parent
 CHANGELOG = "# Changelog\n\n## 0.2.0, not released yet\n\n- It is better.\n"
-IN_A_CLUSTER = "config/kubernetes/kustomization.yaml"
+IN_A_CLUSTER = [
+    "config/kubernetes/kustomization.yaml",
+    "config/kubernetes/replicas/kustomization.yaml",
+]
+DOCUMENTS = ["config/openapi.json", "config/openapi-operator.json"]
 GIT_IDENTITY = ["-c", "user.name=a", "-c", "user.email=a@b.test", "-c", "commit.gpgsign=false"]
 
 
@@ -69,8 +74,13 @@ def clone(tmp_path):
     shutil.copy(ROOT / "justfile", tmp_path)
     (tmp_path / "pyproject.toml").write_text('[project]\nversion = "0.1.0"\n')
     (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)
-    (tmp_path / "config" / "kubernetes").mkdir(parents=True)
-    (tmp_path / IN_A_CLUSTER).write_text('    newTag: "0.1.0"\n')
+    (tmp_path / "config" / "kubernetes" / "replicas").mkdir(parents=True)
+    for file in IN_A_CLUSTER:
+        (tmp_path / file).write_text('    newTag: "0.1.0"\n')
+    (tmp_path / "atlas").mkdir()
+    (tmp_path / "atlas" / "__init__.py").write_text('__version__ = "0.1.0"\n')
+    for file in DOCUMENTS:
+        (tmp_path / file).write_text('    "version": "0.1.0",\n       "version": "1.0.0",\n')
     git(tmp_path, "init", "--quiet", "--initial-branch=main")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--quiet", "--message", "all")
@@ -99,7 +109,12 @@ def test_a_release_dates_the_changelog_sets_the_version_and_tags_it(clone):
         r"^## 0\.2\.0, \d{4}-\d\d-\d\d$", (clone / "CHANGELOG.md").read_text(), re.MULTILINE
     )
     assert 'version = "0.2.0"\n' in (clone / "pyproject.toml").read_text()
-    assert (clone / IN_A_CLUSTER).read_text() == '    newTag: "0.2.0"\n'
+    for file in IN_A_CLUSTER:
+        assert (clone / file).read_text() == '    newTag: "0.2.0"\n'
+    assert (clone / "atlas" / "__init__.py").read_text() == '__version__ = "0.2.0"\n'
+    for file in DOCUMENTS:
+        versions = '    "version": "0.2.0",\n       "version": "1.0.0",\n'
+        assert (clone / file).read_text() == versions, "that of the document, not of an example"
     assert git(clone, "describe", "--tags") == "v0.2.0"
     assert git(clone, "status", "--porcelain") == ""
 
@@ -121,6 +136,10 @@ def test_what_cannot_be_released_is_said_before_anything_is_done(clone, version,
     assert done.returncode != 0
     assert message in done.stderr
     assert git(clone, "rev-parse", "HEAD") == head
+
+
+def test_the_package_has_this_version():
+    assert atlas.__version__ == version()
 
 
 def test_the_changelog_has_this_version():

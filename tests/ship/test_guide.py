@@ -4,26 +4,26 @@ import gzip
 import json
 import re
 import zlib
-from contextlib import closing
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from atlas.client.batches import CHUNK_BYTES_MAX, CHUNKS_MAX
 from atlas.core.records import DEPTH_MAX, LINE_BYTES_MAX
+from atlas.core.rows import Header, RowForm, flatten
 from atlas.core.stream_splitter import PART_BYTES
 from atlas.edge.app import EXPOSED_HEADERS
 from atlas.edge.context import CORRELATION_ID, WAIT_SECONDS_MAX
 from atlas.edge.openapi import build_document
+from atlas.local.auth0 import Auth0Emulator
 from atlas.settings import Settings
 from tests.conftest import ServiceHarness
 from tests.support import generator
-from tests.support.documents import block, dataset, sample
+from tests.support.client_guide import BATCH, GUIDE, ROWS, SAFE, SOME_SAFE, STREAM, Message, blocks
+from tests.support.dpop import Phone
 from tests.support.error_codes import errors_with_codes
 from tests.support.listeners import Reply, Server, listening
 
-GUIDE = (Path(__file__).parents[2] / "atlas" / "client" / "README.md").read_text(encoding="utf-8")
 DESCRIBED = build_document("0")
 HTTP_HEADERS = {"Host", "Authorization", "Content-Type", "WWW-Authenticate"}
 ANYTHING = "…"
@@ -37,42 +37,9 @@ SWIFT_ACTIONS = {
 }
 
 
-class Row(NamedTuple):
-    """A row of the table of responses: status, codes, and the action of the app."""
-
-    status: int
-    codes: tuple[str, ...]
-    app: str
-
-
-class Message(NamedTuple):
-    """A request or a response in the guide."""
-
-    first: str
-    headers: dict[str, str]
-    body: str
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"(?ms)^```{language}\n(.*?)^```$", GUIDE)
-
-
-def message(text: str) -> Message:
-    head, _, body = text.partition("\n\n")
-    first, *lines = head.splitlines()
-    return Message(first, dict(line.split(": ", 1) for line in lines), body)
-
-
-def rows() -> list[Row]:
-    found = re.findall(r"(?m)^\| (\d+) \|(.*?)\|.*\| \*\*(\w+)\*\* \|$", GUIDE)
-    return [Row(int(status), tuple(re.findall(r"\w+", codes)), app) for status, codes, app in found]
-
-
-ROWS = rows()
 REFUSED = {(row.status, code): row.app for row in ROWS for code in row.codes}
 CODES = {(kind.status, kind.code): kind for kind in errors_with_codes()}
-(SWIFT,) = blocks("swift")
-STREAM, SAFE, BATCH, SOME_SAFE = map(message, blocks("http"))
+SWIFT, PROVER = blocks("swift")
 UUIDS = re.findall(r'"uuid":"([\w-]+)"', STREAM.body)
 
 
@@ -180,6 +147,13 @@ def test_every_header_that_the_app_reads_is_shown_to_pages_of_other_origins_too(
     read = set(re.findall(r'value\(forHTTPHeaderField: "([\w-]+)"', SWIFT))
 
     assert read | set(SAFE.headers) | set(SOME_SAFE.headers) <= set(EXPOSED_HEADERS)
+
+
+def test_the_prover_in_swift_says_all_that_a_proof_must_say():
+    phone = Phone(Auth0Emulator("https://a.test/"))
+    said = set(re.findall(r'"(\w+)": ', PROVER))
+
+    assert said == {*phone.claims(), *phone.header(), *phone.header()["jwk"]}
 
 
 def deflate(text: bytes) -> bytes:
@@ -310,9 +284,12 @@ async def test_what_swift_deflates_is_taken_in_all_its_parts(life):
     assert (answer.body["total_records"], "warnings" in answer.body) == (10_000, False)
 
 
-def test_the_deleted_sample_of_the_example_takes_its_row_out_of_the_dataset():
-    stood_before = sample(UUIDS[1], 1)
-    with closing(dataset(("2026-01-01", stood_before), ("2026-01-02", TEXT))) as db:
-        kept = [uuid for _, *_, uuid in db.execute(f"SELECT 0, uuid FROM ({block('sql')})")]
+def test_the_second_line_of_the_example_deletes_a_sample():
+    header = Header("ada", "phone", "2026-01-02", "2026-01-02")
+    table = flatten(TEXT.splitlines(), header, form=RowForm(23)).ndjson
+    found = [json.loads(line) for line in table.splitlines()]
 
-    assert kept == UUIDS[:1]
+    assert [(row["uuid"], row["is_deleted"]) for row in found] == [
+        (UUIDS[0], False),
+        (UUIDS[1], True),
+    ]

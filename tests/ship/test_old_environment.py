@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from tests.support.processes import COMMAND, HOST, fetched, four_free_ports, killed_at_last
+from tests.support.ready_line import wait_for_url
 
 pytestmark = pytest.mark.slow
 
@@ -41,16 +42,23 @@ def test_it_starts_a_service_at_its_port(tmp_path, host, level, origins):
     old = dict(line.split("=", 1) for line in text.split("\n") if line)
     # the old service had no operator listener; port 0 avoids conflicts with other tests
     environ = {"PATH": os.environ["PATH"], "ATLAS_OPERATOR_LISTEN": f"{HOST}:0"} | old
-    how = {"cwd": tmp_path, "env": environ, "text": True, "stderr": subprocess.PIPE}
-    with killed_at_last(
-        subprocess.Popen([COMMAND, "serve"], stdout=subprocess.PIPE, **how)
-    ) as serving:
-        said = serving.stdout.readline()
+    log = tmp_path / "log"
+    with log.open("wb") as stderr:
+        serving = subprocess.Popen(
+            [COMMAND, "serve"],
+            cwd=tmp_path,
+            env=environ,
+            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        )
+    with killed_at_last(serving):
+        said = wait_for_url(log)
         answer = msgspec.json.decode(fetched(f"http://{HOST}:{port}/health"))
         serving.terminate()
-        _, log = serving.communicate(timeout=20)
+        serving.wait(20)
 
-    assert said == f"ready http://{HOST}:{port}\n"
+    assert said == f"http://{HOST}:{port}"
     assert (answer["status"], answer["service"]) == ("healthy", "atlas")
     assert (serving.returncode, (tmp_path / "var" / "journal.db").exists()) == (0, True)
-    assert "a-client-secret" not in log
+    assert "a-client-secret" not in log.read_text(encoding="utf-8")

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import msgspec
 import pytest
 
 from atlas.core.identifiers import API_PREFIX
-from atlas.server.http import ConnectionLimits
 from atlas.settings import EdgeSettings, Settings
 from tests.chaos.trial_environment import find_free_port
 from tests.conftest import an_export, needs
@@ -234,9 +235,22 @@ def test_a_proxy_waits_for_an_answer_and_does_not_keep_what_atlas_closes(text, w
     replies = settings["commit_wait_seconds"]
 
     assert directive(text, waiting) > max(replies["maximum"], IPHONE_SECONDS)
-    assert directive(text, kept) < ConnectionLimits().idle_seconds
+    assert directive(text, kept) < Settings().edge.idle_seconds
     assert ATLAS.endswith(f":{Settings().edge.port}")
     assert ATLAS in text
+
+
+def test_the_page_names_what_to_set_for_each_balancer_that_keeps_connections_for_longer():
+    page = (CONFIG / "README.md").read_text(encoding="utf-8")
+    section = page.partition("### A balancer in front\n")[2].partition("\n### ")[0]
+    rows = re.findall(r"(?m)^\| ([A-Z][\w ,-]+|nginx.*?) \| ([\d,]+) s.*? \| (.+) \|$", section)
+    atlas = Settings().edge.idle_seconds
+
+    assert f"by default {atlas:g}" in section
+    assert len(rows) == 6
+    for balancer, seconds, remedy in rows:
+        is_safe = int(seconds.replace(",", "")) < atlas
+        assert remedy.startswith("nothing") is is_safe, balancer
 
 
 def test_nginx_cuts_no_body_that_atlas_would_take():
@@ -246,6 +260,48 @@ def test_nginx_cuts_no_body_that_atlas_would_take():
     assert "proxy_request_buffering off;" in NGINX
     assert "request_body" not in CADDY
     assert "read_body" not in CADDY
+
+
+@pytest.mark.slow
+def test_caddy_goes_on_with_the_other_replica(tmp_path):
+    needs("caddy", "version")
+    port, (first, second) = find_free_port(), (find_free_port(), find_free_port())
+    upstreams = {"SITE": f"http://{HOST}:{port}", "UPSTREAMS": f"{HOST}:{first} {HOST}:{second}"}
+    (tmp_path / "Caddyfile").write_text(CADDY.replace("{\n", "{\n\tadmin off\n", 1))
+    command = ["caddy", "run", "--config", str(tmp_path / "Caddyfile"), "--adapter", "caddyfile"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stderr=log, text=True, env=with_home(tmp_path) | upstreams
+        )
+    with killed_at_last(process, 120), serve_name("second", second):
+        wait_until_listening(port, tmp_path)
+        with serve_name("first", first):
+            assert {fetched(upstreams["SITE"]) for _ in range(4)} == {b"first", b"second"}
+        assert {fetched(upstreams["SITE"]) for _ in range(4)} == {b"second"}
+
+
+@contextmanager
+def serve_name(name: str, port: int) -> Iterator[None]:
+    """Answer every GET at this port with a name."""
+
+    class Named(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(name)))
+            self.end_headers()
+            self.wfile.write(name.encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Do not log."""
+
+    with ThreadingHTTPServer((HOST, port), Named) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.slow

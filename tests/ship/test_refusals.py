@@ -7,9 +7,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.journal.capacity import CapacityLimits
 from atlas.outside.sqlite.journal import open_journal
 from tests.conftest import cannot_run, needs
 from tests.support.processes import (
@@ -22,6 +23,7 @@ from tests.support.processes import (
     killed_at_last,
     local,
 )
+from tests.support.ready_line import read_ready_url
 
 pytestmark = pytest.mark.slow
 
@@ -62,8 +64,9 @@ def serve(folder: Path, *prefix: object, **environ: str) -> subprocess.Completed
 
 def assert_one_line(ended: subprocess.CompletedProcess[str], code: int, *named: object) -> None:
     assert (ended.returncode, ended.stdout) == (code, ""), ended.stderr
-    assert ended.stderr.startswith("atlas: ")
     assert ended.stderr.count("\n") == 1
+    told = msgspec.json.decode(ended.stderr)  # as the log is
+    assert (told["level"], told["exitCode"]) == ("error", code)
     for each in named:
         assert str(each) in ended.stderr
     for secret in (SECRET, *KEYS):
@@ -208,6 +211,18 @@ def test_a_configuration_file_that_may_not_be_read(folder, name):
     )
 
 
+def test_a_secrets_file_that_may_not_be_read(folder):
+    file = folder / "secret"
+    file.touch(0o600)
+    environ = {"FOUNDRY_CLIENT_SECRET": "", "FOUNDRY_CLIENT_SECRET_FILE": str(file)}
+
+    assert_one_line(
+        serve(folder, *require_user_prefix(), **environ),
+        78,
+        f"FOUNDRY_CLIENT_SECRET_FILE: cannot read {file}: Permission denied.",
+    )
+
+
 # problems that do not prevent a start
 
 
@@ -228,7 +243,7 @@ def test_a_dataset_that_foundry_does_not_know_is_told_by_diagnose_and_stops_noth
         how = {"cwd": folder, "env": environ, "text": True, "stdout": subprocess.PIPE}
         serving = subprocess.Popen([COMMAND, "serve"], stderr=subprocess.DEVNULL, **how)
         with killed_at_last(serving):
-            url = serving.stdout.readline().removeprefix("ready ").strip()
+            url = read_ready_url(serving.stdout.readline())
             diagnosis = subprocess.run([COMMAND, "diagnose", "--url", url], check=False, **how)
             ready = fetched(f"{url}/health/ready")
 

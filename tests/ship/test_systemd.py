@@ -73,6 +73,13 @@ def test_it_is_started_again_but_not_with_a_setting_that_is_wrong():
     assert UNIT.one("Unit", "StartLimitIntervalSec") == "0"
 
 
+def test_it_counts_as_started_once_it_is_ready_however_long_that_takes():
+    """Only the main process may say so, not its workers."""
+    assert UNIT.one("Service", "Type") == "notify"
+    assert UNIT.one("Service", "NotifyAccess") == "main"
+    assert UNIT.one("Service", "TimeoutStartSec") == "infinity"
+
+
 def list_allowed_calls() -> set[str]:
     """Return the system calls that the filter permits; @ names a set, ~ removes calls."""
     calls: set[str] = set()

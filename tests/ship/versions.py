@@ -40,7 +40,7 @@ def install(uv: str, which: str) -> Path:
     subprocess.run([uv, "venv", "-q", "--clear", "--python", sys.executable, folder], check=True)
     python = folder / "bin" / "python"
     resolution = ["--upgrade", "--resolution", RESOLUTIONS[which]]
-    packages = ["--editable", f"{ROOT}[dev,otel,parquet]"]
+    packages = ["--editable", f"{ROOT}[dev,otel,parquet,postgres]"]
     subprocess.run(
         [uv, "pip", "install", "-q", "--python", python, *resolution, *packages], check=True
     )

@@ -4,10 +4,11 @@ import io
 import sys
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 
 from atlas.cli import main
-from atlas.settings import NAMES
+from atlas.settings import VARIABLES
 
 
 @dataclass
@@ -17,18 +18,25 @@ class Ended:
     err: str
 
     def in_one_line(self, code: int) -> str:
-        """Return the reason for a failure, and check that it is the only output."""
+        """Return the reason for a failure, and check that it is the only output.
+
+        It is JSON if the log would be, as that of `atlas serve` here.
+        """
         assert (self.code, self.out) == (code, "")
-        assert self.err.startswith("atlas: ")
         assert self.err.endswith("\n")
         assert self.err.count("\n") == 1
+        if self.err.startswith("{"):
+            line = msgspec.json.decode(self.err)
+            assert (line["level"], line["exitCode"]) == ("error", code)
+            return f"atlas: {line['message']}\n"
+        assert self.err.startswith("atlas: ")
         return self.err
 
 
 @pytest.fixture
 def atlas(monkeypatch, capsysbinary, tmp_path):
     """Run a command as a shell would: in an empty folder, with a minimal environment."""
-    for name in (*NAMES, "ATLAS_CONFIG", "ATLAS_URL", "ATLAS_TOKEN"):
+    for name in (*VARIABLES, "ATLAS_CONFIG", "ATLAS_URL", "ATLAS_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 

@@ -4,13 +4,31 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 
 from atlas.core.messages import CompressedRows, ExportMetadata, FlattenedExport, Reject, User
-from atlas.outside.sqlite.compression import compress, decompress
-from atlas.outside.sqlite.retention import ReceiptRetention
+from atlas.outside.journal.compression import compress, decompress
+from atlas.outside.journal.retention import ReceiptRetention
 
 ADA = User("auth0|ada")
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 SHELF = ReceiptRetention(lambda: NOON)
-TO_VERSION_5 = """
+TO_VERSION_7 = """
+    DROP TRIGGER keeps;
+    DROP TRIGGER published;
+    DROP TRIGGER withholds;
+    DROP TRIGGER forgets;
+    DROP TABLE unpublished;
+    DROP TABLE unpublished_payload;
+    DROP TABLE phone;
+    DROP TABLE report;
+    PRAGMA user_version = 7;
+"""  # before there were a stream and phones
+TO_VERSION_6 = f"""
+    {TO_VERSION_7}
+    DROP INDEX aged;
+    ALTER TABLE digest DROP COLUMN day;
+    PRAGMA user_version = 6;
+"""  # before digests had a date
+TO_VERSION_5 = f"""
+    {TO_VERSION_6}
     PRAGMA legacy_alter_table = ON;
     DROP TRIGGER comes;
     DROP TRIGGER moves;

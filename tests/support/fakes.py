@@ -12,6 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from atlas.computing import WorkerExecutor
 from atlas.core.commits import CommitResult
+from atlas.core.credentials import Proof
 from atlas.core.errors import (
     AuthUnavailable,
     BranchBusy,
@@ -37,7 +38,7 @@ class KnownUsers:
 
     down: bool = False
 
-    async def identify_user(self, token: str) -> User:
+    async def identify_user(self, token: str, proof: Proof | None = None) -> User:
         await self.check_ready()
         if token == "expired":
             raise TokenExpired

@@ -204,6 +204,7 @@ async def operators(sandbox: Sandbox) -> None:
         assert (await sandbox.query_operator("GET", path)).status in {400, 404}
     user = f"auth0|{c['sub ada']}"
     assert (await sandbox.query_operator("POST", "/personal-data", {"user": user})).status == 200
+    assert (await sandbox.query_operator("GET", "/phones")).status == 200
     token = sandbox.token(user)
     for asked in ({"token": token}, {"token": token[:-9]}, {"token": c["opaque"]}):
         assert (await sandbox.query_operator("POST", "/diagnose", asked)).status == 200
@@ -214,6 +215,7 @@ async def operators(sandbox: Sandbox) -> None:
             ("exports", "list", "--limit", "100"),
             ("exports", "list", "--json", "--find", find),
             ("exports", "show", id),
+            ("phones",),
             ("top", "--once"),
             ("top", "--once", "--json"),
         ):
@@ -365,7 +367,7 @@ async def without_keys(sandbox: Sandbox) -> None:
     c = sandbox.canaries
     sandbox.environ["ATLAS_RATE_PER_MINUTE"] = "1"
     sandbox.emulators.tenant.outage = Outage(status=302)
-    await sandbox.start()
+    await sandbox.start_unready()
     token = sandbox.token(f"auth0|{c['sub unknown']}")
     assert (await sandbox.post(sample(c, "unknown"), token)).status == 503
     sandbox.emulators.tenant.outage = Outage(on=False)

@@ -7,7 +7,7 @@ import msgspec
 from atlas.core.events import StageCrashed
 from atlas.core.messages import JournalEntry
 from atlas.outside import parquet
-from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.journal.capacity import CapacityLimits
 from atlas.outside.sqlite.journal import open_journal
 from tests.conftest import ServiceHarness, an_export
 from tests.support.exports import SHELF

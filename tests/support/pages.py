@@ -36,7 +36,11 @@ def links_of(page: Path) -> list[tuple[Path, str]]:
 
 
 def anchors_of(page: Path) -> set[str]:
-    headings = re.findall(r"(?m)^#+ (.+)$", prose_of(page))
+    return anchors_in(prose_of(page))
+
+
+def anchors_in(prose: str) -> set[str]:
+    headings = re.findall(r"(?m)^#+ (.+)$", prose)
     return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
 
 

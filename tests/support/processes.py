@@ -17,14 +17,15 @@ import msgspec
 import pytest
 
 from atlas.core.identifiers import API_PREFIX
-from atlas.settings import NAMES, Settings
+from atlas.settings import VARIABLES, Settings
 from tests.conftest import an_export
+from tests.support.ready_line import read_ready_url
 
 COMMAND = Path(sys.executable).with_name("atlas")
 ENVIRON = {
     name: value
     for name, value in os.environ.items()
-    if name not in NAMES and not name.startswith("ATLAS_")
+    if name not in VARIABLES and not name.startswith("ATLAS_")
 } | {
     "ATLAS_COMMIT_INTERVAL_SECONDS": "0.1",
     "LOG_LEVEL": "debug",  # shows how far an export has got
@@ -153,14 +154,14 @@ def fetched(url: str) -> bytes:
 
 
 @contextmanager
-def local(folder: Path, *options: object) -> Iterator[Local]:
+def local(folder: Path, *options: object, seconds: float = SECONDS_OF_ALL) -> Iterator[Local]:
     """Run `atlas local` on ports of its own, continuing from the last run in the folder."""
     for _ in range(5):
         port = four_free_ports()
         with (folder / "log").open("ab") as log:
             arguments = ["local", "--port", port, "--state", "state", *options]
             process = started(folder, *arguments, log=log.fileno())
-        with killed_at_last(process, SECONDS_OF_ALL):
+        with killed_at_last(process, seconds):
             said = "".join(until_ready(process))
             if f"ready http://{HOST}:{port}" in said:
                 yield Local(process, port, folder, said)
@@ -172,7 +173,7 @@ def until_ready(process: subprocess.Popen[str]) -> Iterator[str]:
     assert process.stdout is not None
     for line in process.stdout:
         yield line
-        if line.startswith("ready "):
+        if read_ready_url(line):
             return
 
 

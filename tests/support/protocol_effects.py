@@ -74,8 +74,11 @@ class Performer:
     def record_open(self, effect):
         return e.Recorded(self.journal.record_open(effect.transaction))
 
+    def is_recorded(self, rid):
+        return self.journal.open == rid
+
     def put_probe(self, effect):
-        assert self.journal.open == effect.transaction
+        assert self.is_recorded(effect.transaction)
         if self.has_outage:
             return e.ProbePut(False)
         is_stored = self.foundry.put(effect.transaction, "probe", 1, NO_ROWS)
@@ -144,10 +147,11 @@ class Performer:
     def reconcile(self, effect):
         head, journal = self.foundry.head, self.journal
         own = journal.own_transactions()
-        if not effect.is_forced:
-            is_known = head == effect.explained or head in own
-            if is_known if head else not own:
-                return e.Reconciled(0, self.snapshot())
+        is_known = bool(head) and (head == effect.explained or head in own)
+        if is_known and not effect.is_forced:
+            return e.Reconciled(0, self.snapshot())
+        if effect.is_final and head and self.foundry.state(head) == "OPEN":
+            return e.Failed(BranchBusy())
         found = 0
         for row in journal.rows.values():
             if row.status in UNCOMMITTED and self.natures[row.id] != "corrupt":

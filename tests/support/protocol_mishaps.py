@@ -16,14 +16,11 @@ BETWEEN_GROUPS = AT_REST | {"assessing"}
 def restore(world):
     """Replace the journal by an older copy. A person ends transactions that are open."""
     found, foundry = world.foundry.open, world.foundry
-    backups = world.backups
-    if foundry.head_after_abort == "none":  # or the journal looks as before its first group
-        backups = [each for each in backups if each[0].own_transactions()]
-    if not backups:
+    if not world.backups:
         world.start_anew()
         return
     world.note("an older copy is restored")
-    journal, natures, failed_at = world.rng.choice(backups)
+    journal, natures, failed_at = world.rng.choice(world.backups)
     world.failed_at = dict(failed_at)
     world.journal = journal.copy()
     foundry.late_begins = []

@@ -14,13 +14,24 @@ SILENCE = FoundryError("No answer.")
 
 
 def upload(world, effect):
-    """Put file after file; outsiders may end the transaction in between."""
+    """Put file after file, without an interruption."""
+    steps = put_files(world, effect)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        return end.value
+
+
+def put_files(world, effect):
+    """Put file after file; outsiders may end the transaction in between. Yields before each."""
     rid, is_ended = effect.transaction, False
-    assert world.journal.open == rid, "files are put into a transaction that is not recorded"
+    assert world.is_recorded(rid), "files are put into a transaction that is not recorded"
     transaction = world.foundry.transactions[rid]
     corrupt = [x.id for x in effect.group.exports if world.natures[x.id] == "corrupt"]
     lists = {name: [] for name in LISTS}
     for file in plan(world, effect.group):
+        yield
         if world.noise and world.chance() < 0.03:
             world.end_open_transaction()
         if transaction.state != "OPEN":

@@ -29,7 +29,6 @@ POLICIES = {
     for tries in (1, 2, 3)
     for is_sole in (True, False)
 }
-EFFECTS_MAX = 60  # without a rest or progress
 STEPS_MAX = 1_500  # until all is committed or set aside, once nothing goes wrong any more
 NATURES = ("good",) * 10 + ("refused", "invalid", "silent", "spoiling", "harmful", "corrupt")
 BETWEEN_GROUPS = AT_REST | {"assessing"}
@@ -38,14 +37,17 @@ BETWEEN_GROUPS = AT_REST | {"assessing"}
 class World(Performer):
     """One history. `transitions` collects the observed steps of `advance`."""
 
+    journal_type, branch_type = Journal, Branch
+    effects_max = 60  # without a rest or progress
+
     def __init__(self, seed, transitions):
         pick = random.Random(seed).choice
-        foundry = Branch(
+        foundry = self.branch_type(
             pick(("previous", "none", "aborted")),
             pick(("empty", "listed")),
             pick(("commit", "upload")),
         )
-        super().__init__(pick(range(2**32)), Journal(EXPORTS_MAX), foundry)
+        super().__init__(pick(range(2**32)), self.journal_type(EXPORTS_MAX), foundry)
         self.transitions, self.trace = transitions, None
         self.policy = POLICIES[pick((1, 2, 2, 3)), pick((True, True, False))]
         self.shares = pick((0.0, 0.0, 0.5, 1.0))  # how often fresh exports share a file
@@ -90,7 +92,7 @@ class World(Performer):
             self.effects = 0
         else:
             self.effects += 1
-            assert self.effects < EFFECTS_MAX, "a hot loop"
+            assert self.effects < self.effects_max, "a hot loop"
         if self.trace is not None:
             self.trace(before, result, after, step.effect)
 

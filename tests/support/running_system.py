@@ -22,7 +22,7 @@ from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
 from atlas.server import bind
 from atlas.settings import Auth0Settings as Tenant
-from atlas.settings import EdgeSettings, JournalSettings, OperatorSettings, Settings
+from atlas.settings import EdgeSettings, JournalSettings, OperatorSettings, Settings, StreamSettings
 from atlas.settings import FoundrySettings as Stack
 from tests.conftest import Answer, asgi
 from tests.support.listeners import FastShutdownListener
@@ -45,11 +45,14 @@ class System:
     branch: str = "master"
     dataset: str = DATASET
     required_scope: str = ""
+    auth0: dict[str, Any] = field(default_factory=dict)  # more settings of the tokens
     format: FileFormat = "ndjson"
     journal_keys: tuple[str, ...] = ()
-    journal_bounds: dict[str, int] = field(default_factory=dict)
+    journal_bounds: dict[str, Any] = field(default_factory=dict)
+    journal_url: str = ""  # of a database; the default is a file
     port: int = 1
     operator_token: str = ""
+    stream: str = ""  # its RID
 
     @property
     def journal(self) -> Path:
@@ -59,9 +62,9 @@ class System:
         host = self.stack_host
         return Settings(
             edge=EdgeSettings(host=HOST, port=self.port),
-            auth0=Tenant(issuer=self.issuer, required_scope=self.required_scope),
+            auth0=Tenant(issuer=self.issuer, required_scope=self.required_scope, **self.auth0),
             journal=JournalSettings(
-                url=f"sqlite:///{self.journal}",
+                url=self.journal_url or f"sqlite:///{self.journal}",
                 keys=self.journal_keys,
                 **({"free_bytes_min": 0} | self.journal_bounds),
             ),
@@ -75,6 +78,7 @@ class System:
                 file_format=self.format,
                 commit_interval_seconds=0,
             ),
+            stream=StreamSettings(rid=self.stream),
             operator=OperatorSettings(token=self.operator_token),
         )
 
@@ -94,9 +98,15 @@ class System:
     def states(self) -> list[str]:
         return [each.status for each in self.foundry.branches.transactions.values()]
 
-    async def diagnosed(self, token: str | None = None, url: str | None = None, **more: Any):
+    async def diagnosed(
+        self,
+        token: str | None = None,
+        url: str | None = None,
+        proof: str | None = None,
+        **more: Any,
+    ):
         """Run the diagnosis without a running service."""
-        asked = DiagnosisRequest(token, url)
+        asked = DiagnosisRequest(token, url, proof)
         return await service.diagnose_offline(
             self.settings(), asked, **({"is_locked": False} | more)
         )
@@ -104,13 +114,11 @@ class System:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Serving"]:
         """Run a real service at a real socket."""
-        with (
-            service.open_journal(self.settings(), io.StringIO()) as (store, readers),
-            bind(HOST, 0) as bound,
-        ):
+        with bind(HOST, 0) as bound:
             self.port = bound.getsockname()[1]
             settings = self.settings()
             async with (
+                service.open_journal(settings, io.StringIO()) as (store, readers),
                 service.open_dependencies(settings, store, readers) as world,
                 service.run_service(world, settings) as atlas,
                 anyio.create_task_group() as tasks,

@@ -30,6 +30,7 @@ from tests.chaos.emulators import HOST, Emulators
 from tests.chaos.service_process import to_toml
 from tests.chaos.trial_environment import find_free_port
 from tests.support.canaries import Canaries, joined
+from tests.support.ready_line import read_ready_url
 
 SECONDS = 60.0  # longer than anything here takes
 KIB = 1024
@@ -106,7 +107,23 @@ class Sandbox:
         return token
 
     async def start(self, *bug: str) -> None:
-        """Start `atlas serve`, optionally with a bug injected."""
+        """Start `atlas serve`, optionally with a bug injected, and wait until it is ready."""
+        await self.launch(*bug)
+        assert self.process is not None
+        with anyio.fail_after(SECONDS):
+            assert self.process.stdout is not None
+            said = await self.process.stdout.readline()
+        assert read_ready_url(said.decode()), self.log[-2_000:]
+
+    async def start_unready(self) -> None:
+        """Start it, and wait only until it listens."""
+        since = len(self.log)
+        await self.launch()
+        with anyio.fail_after(SECONDS):
+            while '"Listening"' not in self.log[since:]:
+                await anyio.sleep(0.05)
+
+    async def launch(self, *bug: str) -> None:
         command = ["-m", "atlas", "serve"]
         if bug:
             command = ["-c", VICTIM, str(self.folder / "secret" / "atlas.toml"), *self.clock, *bug]
@@ -119,10 +136,6 @@ class Sandbox:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
             )
-        with anyio.fail_after(SECONDS):
-            assert self.process.stdout is not None
-            said = await self.process.stdout.readline()
-        assert said.startswith(b"ready "), self.log[-2_000:]
 
     @property
     def clock(self) -> list[str]:

@@ -8,7 +8,7 @@ import base64
 import hmac
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -32,6 +32,7 @@ from atlas.local.auth0 import (
     generate_key,
 )
 from atlas.outside import auth0
+from atlas.service.dependencies import build_token_policy
 from tests.conftest import Flow, ServiceHarness
 
 KEYS = [generate_key() for _ in range(4)]  # made once: slower than everything else here
@@ -71,7 +72,8 @@ async def a_scene(life: ServiceHarness) -> AsyncIterator[Scene]:
     ):
         tenant.issuer, eve.issuer = str(ours.make_url("/")), str(hers.make_url("/"))
         now, watch = partial(datetime.now, UTC), [].append
-        about = tenant.issuer, tenant.audience, now, anyio.current_time, watch
+        policy = replace(build_token_policy(life.settings()), issuers=(tenant.issuer,))
+        about = policy, now, anyio.current_time, watch
         async with auth0.open_identities(*about) as life.identities, life.running() as flow:
             yield Scene(tenant, eve, flow)
 

@@ -8,8 +8,8 @@ import pytest
 ENDS_SECONDS = 10.0
 
 
-def until(true):
-    for _ in range(int(ENDS_SECONDS / 0.05)):
+def until(true, seconds=ENDS_SECONDS):
+    for _ in range(int(seconds / 0.05)):
         if found := true():
             return found
         time.sleep(0.05)

@@ -13,6 +13,8 @@ A pure state machine, the commit protocol, makes the decisions. README.md explai
     pacing.py              chooses the time and lane of the next group
     verdicts.py            decides the outcome of each export
     uploader.py            the driver: performs the effects
+      transactions.py        begins and ends transactions, while this replica leads
+      foreign_writers.py     detects other writers on the branch
       files.py               builds files from exports
       group_upload.py        uploads the files of a group concurrently
       conflicts.py           resolves conflicts over paths

@@ -32,10 +32,13 @@ class Reconcile(Effect, frozen=True):
 
     Unless `is_forced`, the search is skipped if the journal knows the head of the branch, because
     then it cannot be an older copy. `explained`: our transaction, if all of its files are known.
+    `is_final`: it fails while a transaction that the journal does not know is open, because that
+    one may be committed after the search.
     """
 
     explained: str | None = None
     is_forced: bool = False
+    is_final: bool = False
 
 
 class TakeSnapshot(Effect, frozen=True):

@@ -31,7 +31,7 @@ def resolve(policy: UploadPolicy, state: State, result: e.StatusRead, moment: Mo
         return enter("verifying", state, e.ListFiles(transaction))
     if work.report is not None:
         return find_owners(policy, state, work.report)
-    if work.group.files and not state.memory.is_reconciled:
+    if work.group.files and not state.memory.is_compared:
         return enter("reconciling", state, e.Reconcile())
     return conclude(state, conclude_recovered(work, policy.tries_max))
 
@@ -54,7 +54,7 @@ def verify(policy: UploadPolicy, state: State, result: e.FilesListed, _: Moment)
     state = replace(state, work=work)
     if work.report is not None:
         return find_owners(policy, state, work.report)
-    if not state.memory.is_reconciled:
+    if not state.memory.is_compared:
         unexplained = listed.keys() - {file.path for file in present}
         explained = None if unexplained else work.transaction
         return enter("reconciling", state, e.Reconcile(explained, bool(unexplained)))
@@ -154,4 +154,5 @@ def describe_commit(state: State, moment: Moment) -> Event:
         seconds=moment.now - work.began_at,
         rows=sum(export.records for export in exports),
         trigger=state.memory.pacing.trigger,
+        users=tuple(sorted({export.user for export in exports if export.user})),
     )

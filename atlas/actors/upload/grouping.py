@@ -23,8 +23,9 @@ def assess(_: UploadPolicy, state: State, result: e.BacklogRead, moment: Moment)
     state = State(state.phase, Work(lane=choice.lane), memory)
     if choice.seconds > 0:
         return enter("waiting", state, e.Rest(choice.seconds, choice.is_interruptible))
-    if not memory.is_reconciled:
-        return enter("reconciling", state, e.Reconcile())
+    if backlog.doubtful or not memory.is_reconciled:
+        reconcile = e.Reconcile(is_forced=backlog.doubtful > 0, is_final=True)
+        return enter("reconciling", state, reconcile)
     if memory.snapshot is None or moment.now - memory.snapshot_at > SNAPSHOT_MAX_AGE_SECONDS:
         return enter("looking", state, e.TakeSnapshot())
     return enter("claiming", state, e.Claim(memory.snapshot, choice.lane))

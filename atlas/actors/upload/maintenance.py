@@ -5,16 +5,18 @@ branch. So the transaction of a task is recorded like any other, and ended befor
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from atlas.actors.upload.uploader import PROBE_CONTENT, Uploader
+from atlas.actors.upload.uploader import Uploader
 from atlas.core import identifiers
 from atlas.core.commits import Conclusion
 from atlas.core.errors import FoundryError
 from atlas.core.messages import ProbeResult, RemovalResult, ReplacementResult, TransactionKind
 from atlas.core.ports import Bytes
 from atlas.runtime import Wakeup, for_each_concurrently
+
+HoldLead = Callable[[], AbstractAsyncContextManager[None]]  # keeps the lease of the branch
 
 REWRITES_AT_ONCE = 2  # because whole files are in memory
 LISTING = "open transaction's listing"  # a topic of Foundry's observations
@@ -26,14 +28,15 @@ class BranchMaintenance:
 
     uploader: Uploader
     wakeup: Wakeup
+    hold_lead: HoldLead
 
     async def probe(self) -> ProbeResult:
         branch, monotonic = self.uploader.branch, self.uploader.timing.monotonic
         async with self.exclusive() as access, access.transaction("APPEND") as transaction:
             began = monotonic()
-            await branch.put(transaction, identifiers.PROBE, PROBE_CONTENT)
+            await branch.put(transaction, identifiers.PROBE, identifiers.PROBE_CONTENT)
             listing = await self.describe_open(transaction)
-            await branch.abort(transaction)
+            await self.uploader.transactions.abort(transaction)
             observations = {**branch.observations(), LISTING: listing}
             return ProbeResult(
                 transaction, branch.content_type(), monotonic() - began, observations
@@ -53,7 +56,7 @@ class BranchMaintenance:
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator["LockedBranch"]:
         try:
-            async with self.uploader.exclusive():
+            async with self.hold_lead(), self.uploader.exclusive():
                 yield LockedBranch(self.uploader)
         finally:
             self.wakeup.notify()  # after an exception there is work to resolve
@@ -77,9 +80,9 @@ class LockedBranch:
         async with self.transaction("DELETE") as transaction:
             await for_each_concurrently(delete_file, paths, self.uploader.policy.uploads_at_once)
             if not removed:
-                await branch.abort(transaction)
+                await self.uploader.transactions.abort(transaction)
                 return RemovalResult(0)
-            await branch.commit(transaction)
+            await self.uploader.transactions.commit(transaction)
             return RemovalResult(len(removed), transaction)
 
     async def replace(
@@ -98,9 +101,9 @@ class LockedBranch:
         async with self.transaction("UPDATE") as transaction:
             await for_each_concurrently(replace_file, paths, REWRITES_AT_ONCE)
             if not sizes:
-                await branch.abort(transaction)
+                await self.uploader.transactions.abort(transaction)
                 return ReplacementResult(0)
-            committed = await branch.commit(transaction)
+            committed = await self.uploader.transactions.commit(transaction)
             if unconfirmed or not committed.is_confirmed:
                 listed = await branch.list_transaction_files(transaction)
                 if any(listed.get(path) != size for path, size in sizes.items()):

@@ -8,7 +8,7 @@ data of the person is being uploaded meanwhile.
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from atlas.actors.upload.shared_files import Rewrites, SharedFiles
+from atlas.actors.upload.shared_files import REWRITTEN_MAX, Rewrites, SharedFiles
 from atlas.core import identifiers, personal_data
 from atlas.core.errors import ExportErased, FoundryError, Unavailable
 from atlas.core.events import EventSink, UserErased
@@ -63,12 +63,15 @@ class PersonalData:
         progress = ErasureProgress()
         while progress.purged is None:
             async with self.maintenance.exclusive() as access:
-                await self.erase_step(user, access, progress)
+                # no group in between, or a person who keeps sending is never erased
+                while await self.erase_step(user, access, progress):
+                    pass
         purged = progress.purged
         for id in purged.waiting:
             self.completions.resolve(id, ExportErased())
         self.discard_ids(purged.waiting)
-        self.emit(UserErased(user.sub, progress.files, sum(purged.rows.values())))
+        if progress.has_found_data:
+            self.emit(UserErased(user.sub, progress.files, sum(purged.rows.values())))
         rewrites = progress.rewrites
         remaining_steps = list(
             personal_data.list_remaining_steps(
@@ -91,12 +94,16 @@ class PersonalData:
             shared=progress.shared,
             to_do=tuple(remaining_steps),
             rewritten=tuple(RewrittenFile(*each) for each in sorted(rewrites.rows.items())),
+            known=progress.has_found_data,
         )
 
     async def erase_step(
         self, user: User, access: BranchAccess, progress: "ErasureProgress"
-    ) -> None:
-        """Remove or rewrite some files. Once none are left, purge the journal."""
+    ) -> bool:
+        """Remove or rewrite some files. Once none are left, purge the journal.
+
+        Returns True if the next step can follow at once, False if that would take too long.
+        """
         files = await self.listing.list_files(identifiers.build_user_prefix(user))
         if files:
             batch = files[: self.files_max]
@@ -106,10 +113,11 @@ class PersonalData:
                     "Foundry still lists files after their removal. Repeat the command."
                 )
             progress.add(batch, removed.transaction)
-            return
+            return len(batch) < self.files_max
         journal = await self.journal.read_holdings(user)
+        before = len(progress.rewrites.rows)
         if await self.shared_files.rewrite_some(user, journal, access, progress.rewrites):
-            return
+            return len(progress.rewrites.rows) - before < REWRITTEN_MAX
         async with self.replay_lock:
             journal = await self.journal.read_holdings(user)
             unreadable = progress.rewrites.unreadable
@@ -120,6 +128,7 @@ class PersonalData:
                 *(SharedFile(path, 0) for path in sorted(unreadable - known)),
             )
             progress.purged = await self.journal.purge(user, progress.shared)
+        return False
 
     async def find_shared_files(self, journal: JournalHoldings) -> tuple[SharedFile, ...]:
         """Return the shared files that hold rows of the person.
@@ -142,6 +151,11 @@ class ErasureProgress:
     rewrites: Rewrites = field(default_factory=Rewrites)
     shared: tuple[SharedFile, ...] = ()
     purged: PurgeResult | None = None
+
+    @property
+    def has_found_data(self) -> bool:
+        purged = () if self.purged is None else self.purged.rows.values()
+        return bool(self.files or self.rewrites.rows or self.shared or any(purged))
 
     def add(self, files: Sequence[DatasetFile], transaction: str) -> None:
         self.files += len(files)

@@ -10,7 +10,7 @@ from typing import Any
 from atlas.actors.upload import effects as e
 from atlas.actors.upload import ending, grouping, recovery
 from atlas.actors.upload.policy import UploadPolicy
-from atlas.actors.upload.states import Moment, Phase, State
+from atlas.actors.upload.states import Moment, Phase, State, Work
 from atlas.actors.upload.steps import Step, pause
 
 Transition = Callable[[UploadPolicy, State, Any, Moment], Step]
@@ -42,9 +42,12 @@ TRANSITIONS: dict[tuple[Phase, type[e.Result]], Transition] = {
 }
 
 
-def start() -> Step:
-    """Return the first step after a start: read work that the last process left unfinished."""
-    return Step(State(), e.ReadWorkInHand())
+def start(*, is_excused: bool = False) -> Step:
+    """Return the first step after a start: read work that the last process left unfinished.
+
+    `is_excused`: none of its exports can have ended that process.
+    """
+    return Step(State(work=Work(is_excused=is_excused)), e.ReadWorkInHand())
 
 
 def advance(policy: UploadPolicy, state: State, result: e.Result, moment: Moment) -> Step:

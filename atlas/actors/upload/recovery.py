@@ -34,7 +34,11 @@ def reconcile(_: UploadPolicy, state: State, result: e.Reconciled, moment: Momen
     """Read the work in hand again, because its exports may have been found in the dataset."""
     restored = (events.JournalRestored(result.exports),) if result.exports else ()
     memory = replace(
-        state.memory, is_reconciled=True, snapshot=result.snapshot, snapshot_at=moment.now
+        state.memory,
+        is_compared=True,
+        is_reconciled=state.work.transaction is None,
+        snapshot=result.snapshot,
+        snapshot_at=moment.now,
     )
     state = State(state.phase, Work(is_excused=state.work.is_excused), memory)
     return enter("recovering", state, e.ReadWorkInHand(), *restored)

@@ -23,8 +23,8 @@ from atlas.actors.upload.conflicts import RemoteFiles
 from atlas.actors.upload.files import FileBuilder
 from atlas.actors.upload.publisher import Publisher
 from atlas.core import identifiers
-from atlas.core.errors import ContentTooLarge, CorruptEntry
-from atlas.core.messages import BranchSnapshot, ClaimedExport, File, PathOwner
+from atlas.core.errors import BranchBusy, ContentTooLarge, CorruptEntry
+from atlas.core.messages import BranchSnapshot, ClaimedExport, File, PathOwner, Receipt
 from atlas.core.personal_data import DatasetFile
 from atlas.core.ports import Branch, Outbox
 from atlas.runtime import for_each_concurrently
@@ -51,26 +51,38 @@ class RestoreReconciler:
     async def is_up_to_date(self, snapshot: BranchSnapshot, explained: str | None) -> bool:
         """True if the journal knows the head of the branch.
 
-        `explained` is a transaction of which it knows every file. Foundry may show no head after an
-        abort; an empty head counts as known only if the journal has no committed export.
+        `explained` is a transaction of which it knows every file. An empty head is never known:
+        Foundry may show none after an abort, and not only in a new dataset.
         """
         if not snapshot.head:
-            return not await self.outbox.has_committed()
+            return False
         is_own = await self.outbox.filter_own_transactions([snapshot.head])
         return snapshot.head == explained or bool(is_own)
 
-    async def reconcile(self) -> int:
-        """Search the dataset, mark all exports that are found, and return their number."""
-        matches = [*await self.match_single_files(), *await self.match_group_files()]
+    async def reconcile(self, head: str, *, is_final: bool) -> int:
+        """Search the dataset, mark all exports that are found, and return their number.
+
+        With `is_final`, exports that were doubtful before the search no longer are, and it raises
+        BranchBusy while the head is open: another replica, of whose work an older copy of
+        the journal knows nothing, may commit it after the search.
+        """
+        if is_final and head and await self.branch.transaction_status(head) == "OPEN":
+            raise BranchBusy
+        doubtful = await self.outbox.list_doubtful()
+        singles = await self.match_single_files()
+        groups = await self.match_group_files(is_complete=bool(doubtful))
+        matches = [*singles, *groups]
         exports = {id: export for _, matched in matches for id, export in matched.items()}
-        if not exports:
-            return 0
-        # all in one step: after a part of them, the journal would know the head and stop searching
-        receipts = await self.outbox.mark_found(
-            [(remote_file, list(matched)) for remote_file, matched in matches]
-        )
+        receipts: Sequence[Receipt] = ()
+        if exports:
+            # all in one step: after a part, the journal would know the head and stop searching
+            receipts = await self.outbox.mark_found(
+                [(remote_file, list(matched)) for remote_file, matched in matches]
+            )
         for receipt in receipts:
             self.publisher.publish(receipt, exports[receipt.id])
+        if doubtful and is_final:
+            await self.outbox.clear_doubt(doubtful)
         return len(receipts)
 
     async def match_single_files(self) -> list[Match]:
@@ -101,10 +113,11 @@ class RestoreReconciler:
             return {export.id: export for export in file.exports if is_ours}
         return await self.match(file.exports, remote_file.path, rows)
 
-    async def match_group_files(self) -> list[Match]:
-        """Search the group files that the journal does not know.
+    async def match_group_files(self, *, is_complete: bool) -> list[Match]:
+        """Search the group files that the journal does not know; all of them if `is_complete`.
 
-        They are matched by the second, because a path that is taken is moved by milliseconds.
+        The journal may know a group of which it has lost an export. Files are matched by the
+        second, because a path that is taken is moved by milliseconds.
         """
         seconds = {
             identifiers.extract_second(file.path) async for page in self.pages() for file in page
@@ -118,7 +131,7 @@ class RestoreReconciler:
                 if identifiers.extract_second(each.path) in seconds
                 and self.files.policy.find_format(each.path) is not None
             ]
-            transactions = [each.transaction for each in candidates]
+            transactions = [] if is_complete else [each.transaction for each in candidates]
             own = await self.outbox.filter_own_transactions(transactions)
             unknown = (each for each in candidates if each.transaction not in own)
             matches += [(each, await self.match_group_file(each)) for each in unknown]

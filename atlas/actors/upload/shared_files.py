@@ -94,10 +94,12 @@ class SharedFiles:
         """Return the paths of shared files that may hold rows of the person.
 
         A compacted receipt records only its transaction. A file that was replaced later belongs to
-        another transaction, which the journal does not know.
+        another transaction, which the journal does not know. Neither does it know those whose
+        digests it has deleted.
         """
         paths = {each.path for each in journal.shared}
-        if journal.digests:
+        if journal.digests or journal.incomplete is not None:
+            doubtful = journal.digests.keys() | (journal.incomplete or ())
             groups = await self.branch.list_files(identifiers.GROUPS)
             own = await self.reconciliation.filter_own_transactions(
                 [each.transaction for each in groups]
@@ -105,7 +107,7 @@ class SharedFiles:
             paths |= {
                 each.path
                 for each in groups
-                if each.transaction in journal.digests or each.transaction not in own
+                if each.transaction in doubtful or each.transaction not in own
             }
         return sorted(paths)
 

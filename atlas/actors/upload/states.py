@@ -35,6 +35,7 @@ Phase = Literal[
     "paused",  # rests after a failure of Foundry or the journal
 ]
 AT_REST: frozenset[Phase] = frozenset({"idle", "waiting", "paused"})
+BETWEEN_GROUPS: frozenset[Phase] = AT_REST | {"assessing"}
 
 
 class Moment(Struct, frozen=True):
@@ -59,11 +60,13 @@ class Pacing(Struct, frozen=True):
 class Memory(Struct, frozen=True):
     """State kept between groups. Empty after every start.
 
-    `is_reconciled`: the journal was compared with the dataset. `is_unsettled`: an earlier attempt
-    may still open a transaction. `snapshot`: the branch at `snapshot_at`. `failures`: number of
-    consecutive pauses.
+    `is_compared`: the journal was compared with the dataset, so work in hand may be concluded.
+    `is_reconciled`: the same with nothing in hand and no unknown transaction open, so a group may
+    be begun. `is_unsettled`: an earlier attempt may still open a transaction. `snapshot`: the
+    branch at `snapshot_at`. `failures`: number of consecutive pauses.
     """
 
+    is_compared: bool = False
     is_reconciled: bool = False
     is_unsettled: bool = False
     snapshot: BranchSnapshot | None = None

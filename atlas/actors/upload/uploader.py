@@ -12,23 +12,21 @@ from atlas.actors.upload import effects as e
 from atlas.actors.upload import ending
 from atlas.actors.upload.conflicts import ConflictResolver, RemoteFiles
 from atlas.actors.upload.files import FileBuilder, FilePolicy
+from atlas.actors.upload.foreign_writers import ForeignWriters
 from atlas.actors.upload.group_upload import GroupUploader
 from atlas.actors.upload.policy import UploadPolicy
 from atlas.actors.upload.protocol import advance, start
 from atlas.actors.upload.publisher import Publisher
 from atlas.actors.upload.restore_reconciler import RestoreReconciler
-from atlas.actors.upload.states import AT_REST, Moment, Phase, State, Work
+from atlas.actors.upload.states import AT_REST, BETWEEN_GROUPS, Moment, State, Work
 from atlas.actors.upload.steps import Step
+from atlas.actors.upload.transactions import OwnTransactions
 from atlas.core import identifiers
-from atlas.core.errors import BranchBusy, CommitRefused, FoundryError, Unavailable
-from atlas.core.events import EventSink, ForeignWriterDetected
+from atlas.core.errors import BranchBusy, CommitRefused, Deposed, FoundryError, Unavailable
+from atlas.core.events import EventSink
 from atlas.core.messages import TransactionKind
-from atlas.core.ports import Branch, CpuExecutor, Outbox
+from atlas.core.ports import Branch, CpuExecutor, LeadStatus, Outbox
 from atlas.runtime import Lock, Quota, RestartBudget, Wakeup
-
-FOREIGN_HEADS_MAX = 3  # different foreign transactions in a row before the event is emitted
-BETWEEN_GROUPS: frozenset[Phase] = AT_REST | {"assessing"}
-PROBE_CONTENT = b"\n"  # adds no row if another client commits our probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +66,40 @@ class Uploader:
         self.foreign_writers = ForeignWriters(emit)
         self.step = start()
         self.branch_lock = Lock()  # held by a group or by maintenance
+        self.transactions = OwnTransactions(branch, outbox)
+        self.lead = LeadStatus()
+        self.resting: anyio.CancelScope | None = None
+
+    def begin_term(self, *, is_excused: bool = False) -> None:
+        """Forget all earlier work, because other replicas may have uploaded since.
+
+        `is_excused`: the exports in hand did not cause the end of the last term.
+        """
+        self.step, self.lead = start(is_excused=is_excused), LeadStatus()
+        self.transactions.forget()
 
     async def run(self, wakeup: Wakeup, restarts: RestartBudget) -> None:
-        """Upload groups until the wakeup is closed."""
-        self.step = start()
-        while not wakeup.is_closed:
-            await self.run_group(restarts)
-            if self.step.state.phase in AT_REST:
-                await self.rest(wakeup)
+        """Upload groups until the wakeup is closed, until `finish`, or until another replica leads.
+
+        After a crash, it can be called again.
+        """
+        try:
+            while not (wakeup.is_closed or self.lead.is_finishing):
+                await self.run_group(restarts)
+                if self.step.state.phase in AT_REST and not self.lead.is_finishing:
+                    await self.rest(wakeup)
+        except Deposed:
+            self.lead.is_deposed = True
+
+    def finish(self) -> None:
+        """Let `run` end after the current group."""
+        self.lead.is_finishing = True
+        if self.resting is not None:
+            self.resting.cancel()
+
+    async def abandon(self) -> None:
+        """Abort the transaction that was begun, because another replica does not know it."""
+        await self.transactions.abandon()
 
     async def run_group(self, restarts: RestartBudget) -> None:
         """Take steps until the current group has ended, or the protocol rests."""
@@ -89,6 +113,7 @@ class Uploader:
                 has_ended = before == "concluding" and after == "assessing"
                 if has_ended or after == "idle":
                     restarts.has_made_progress = True
+                    self.lead.record_progress()
                 if has_ended or after in AT_REST:
                     return
 
@@ -97,11 +122,13 @@ class Uploader:
         step = self.step
         if isinstance(step.effect, e.Rest):
             seconds = step.effect.seconds
-            if step.effect.is_interruptible:
-                with anyio.move_on_after(seconds):
-                    await wakeup.wait()
-            else:
-                await wakeup.sleep_unless_closed(seconds or 0.0)
+            with anyio.CancelScope() as self.resting:
+                if step.effect.is_interruptible:
+                    with anyio.move_on_after(seconds):
+                        await wakeup.wait()
+                else:
+                    await wakeup.sleep_unless_closed(seconds or 0.0)
+            self.resting = None
         if self.step is step:
             self.apply_result(step, e.Woken())
 
@@ -113,6 +140,8 @@ class Uploader:
     def apply_result(self, step: Step, result: e.Result) -> None:
         moment = Moment(self.timing.monotonic(), self.timing.random())
         self.step = advance(self.policy, step.state, result, moment)
+        if self.step.state.phase == "paused":
+            self.lead.record_failure(moment.now)
         for event in self.step.events:
             self.emit(event)
 
@@ -135,9 +164,10 @@ class Uploader:
             await self.recover()
             before = self.step
             memory = replace(before.state.memory, snapshot=None)
-            self.step = Step(State("recovering", Work(), memory), e.ReadWorkInHand())
+            self.step = meanwhile = Step(State("recovering", Work(), memory), e.ReadWorkInHand())
             yield
-            self.step = before._replace(state=replace(before.state, memory=memory), events=())
+            if self.step is meanwhile:  # or a new term has begun
+                self.step = before._replace(state=replace(before.state, memory=memory), events=())
 
     async def recover(self) -> None:
         """Resolve all work in hand. Raises FoundryError, and the journal's Unavailable."""
@@ -159,7 +189,7 @@ class Uploader:
         """
         await self.outbox.record_intent(await self.branch.take_snapshot(), kind)
         try:
-            transaction = await self.branch.begin(kind)
+            transaction = await self.transactions.begin(kind)
         except BranchBusy:
             if not self.step.state.memory.is_unsettled:
                 await self.outbox.clear_intents()
@@ -178,7 +208,8 @@ class Uploader:
     async def reconcile(self, effect: e.Reconcile) -> e.Result:
         snapshot, reconciler = await self.branch.take_snapshot(), self.reconciler
         if effect.is_forced or not await reconciler.is_up_to_date(snapshot, effect.explained):
-            return e.Reconciled(await reconciler.reconcile())
+            found = await reconciler.reconcile(snapshot.head, is_final=effect.is_final)
+            return e.Reconciled(found)
         return e.Reconciled(0, snapshot)
 
     async def take_snapshot(self, _: e.TakeSnapshot) -> e.Result:
@@ -189,7 +220,7 @@ class Uploader:
 
     async def begin(self, _: e.Begin) -> e.Result:
         try:
-            transaction = await self.branch.begin("APPEND")
+            transaction = await self.transactions.begin("APPEND")
         except BranchBusy as error:
             with suppress(FoundryError):  # the snapshot only serves to detect foreign writers
                 self.foreign_writers.record((await self.branch.take_snapshot()).head)
@@ -205,20 +236,19 @@ class Uploader:
 
     async def put_probe(self, effect: e.PutProbe) -> e.Result:
         try:
-            return e.ProbePut(
-                await self.branch.put(effect.transaction, identifiers.PROBE, PROBE_CONTENT)
-            )
+            probe = identifiers.PROBE, identifiers.PROBE_CONTENT
+            return e.ProbePut(await self.branch.put(effect.transaction, *probe))
         except FoundryError:
             return e.ProbePut(is_stored=False)
 
     async def commit(self, effect: e.Commit) -> e.Result:
         try:
-            return e.Committed(await self.branch.commit(effect.transaction))
+            return e.Committed(await self.transactions.commit(effect.transaction))
         except CommitRefused as error:
             return e.NotCommitted(error)
 
     async def abort(self, effect: e.Abort) -> e.Result:
-        await self.branch.abort(effect.transaction)
+        await self.transactions.abort(effect.transaction)
         return e.Ended()
 
     async def read_status(self, effect: e.ReadStatus) -> e.Result:
@@ -244,29 +274,6 @@ class Uploader:
         receipts = await self.outbox.conclude(effect.conclusion)
         self.publisher.publish_conclusion(effect.conclusion, effect.group, receipts)
         return e.Concluded()
-
-
-@dataclass(slots=True)
-class ForeignWriters:
-    """Detects other writers on the branch.
-
-    A single foreign transaction that stays open is a long build; a series of different ones shows
-    that another service writes to the branch.
-    """
-
-    emit: EventSink
-    last_head: str = ""
-    heads_seen: int = 0
-
-    def record(self, head: str) -> None:
-        if head != self.last_head:
-            self.last_head, self.heads_seen = head, self.heads_seen + 1
-        if self.heads_seen >= FOREIGN_HEADS_MAX:
-            self.emit(ForeignWriterDetected(self.heads_seen))
-            self.heads_seen = 0
-
-    def reset(self) -> None:
-        self.last_head, self.heads_seen = "", 0
 
 
 U = Uploader

@@ -53,6 +53,19 @@ class OutOfOrder(AtlasError):
     retryable = False
 
 
+class Deposed(AtlasError):
+    """Another replica took over the uploads. Send the same request again."""
+
+    status = 503
+
+
+class JournalAway(Unavailable):
+    """The database of the journal cannot be reached. Send the same request later."""
+
+    code = "JOURNAL_AWAY"
+    retry_seconds = 5.0
+
+
 class Draining(Unavailable):
     """Atlas is shutting down. Send the same request again."""
 

@@ -62,3 +62,15 @@ class PathTaken(FoundryError):
 
 class ContentTooLarge(FoundryError):
     """Foundry does not serve the content of a file of this size."""
+
+
+class RecordsRefused(FoundryError):
+    """Foundry refuses records for a stream, and has stored none of the request."""
+
+
+class RecordTooLarge(RecordsRefused):
+    """Foundry refuses records for a stream because one of them is too large."""
+
+
+class RequestTooLarge(RecordsRefused):
+    """Foundry refuses records for a stream because their request is too large."""

@@ -1,4 +1,4 @@
-"""Errors of a request. The docstring is the default message to the client."""
+"""Errors of a request. A docstring's first paragraph is the default message to the client."""
 
 from typing import ClassVar, Self
 
@@ -15,7 +15,12 @@ class AtlasError(Exception):
     details: tuple[Reject, ...] = ()
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message or type(self).__doc__)
+        super().__init__(message or self._get_default_message())
+
+    @classmethod
+    def _get_default_message(cls) -> str:
+        first, *_ = (cls.__doc__ or "").split("\n\n")
+        return " ".join(first.split())
 
     def detach(self) -> Self:
         """Return this error without its traceback and cause.
@@ -105,6 +110,22 @@ class SenderConstrainedToken(InvalidToken):
     """The bearer token is bound to a key (DPoP, mTLS). Send a plain bearer token."""
 
 
+class ProofRequired(InvalidToken):
+    """Send this token with the scheme DPoP, and with a proof of the key that it is bound to."""
+
+
+class InvalidProof(InvalidToken):
+    """The DPoP proof is not valid for this request."""
+
+
+class ProofNonceRequired(InvalidToken):
+    """Send a DPoP proof with the nonce of this answer."""
+
+    def __init__(self, nonce: str = "") -> None:
+        super().__init__()
+        self.nonce = nonce
+
+
 class InsufficientScope(Rejected):
     """The bearer token lacks the scope that is required for exports."""
 
@@ -121,6 +142,12 @@ class NotFound(Rejected):
 
     code = "NOT_FOUND"
     status = 404
+
+
+class NotSetAside(Rejected):
+    """The export is not set aside, so an operator cannot decide on it."""
+
+    status = 409
 
 
 class MethodNotAllowed(Rejected):

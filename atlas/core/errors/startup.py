@@ -15,6 +15,16 @@ class ConfigurationError(CommandError):
     exit_code = 78
 
 
+class JournalInUse(CommandError):
+    """Replicas or commands use a journal that is needed exclusively."""
+
+    exit_code = 75
+
+
+class JournalMissing(CommandError):
+    """There is no journal yet: the first start creates it."""
+
+
 class JournalLocked(CommandError):
     """Another process owns the journal. `owner` is the operator address of that process, or ""."""
 

@@ -73,11 +73,36 @@ class ParquetPerExport(Event, frozen=True):
 
 
 class ServiceStarted(Event, frozen=True):
-    """The service accepts exports from now on, for this dataset and branch."""
+    """The service accepts exports from now on, for this dataset and branch.
+
+    `journal` is its kind: sqlite, postgresql or memory. `waiting` exports are in it, None if it
+    does not answer. `settings` differ from the defaults, and contain no secret. `replica` is the
+    name of this one of several, else "".
+    """
 
     version: str
+    python: str
     dataset: str
     branch: str
+    journal: str
+    file_format: str
+    file_layout: str
+    waiting: int | None
+    settings: tuple[str, ...] = ()
+    replica: str = ""
+
+
+class ListenersOpened(Event, frozen=True):
+    """The public listener and the operator listener accept connections at these URLs."""
+
+    url: str
+    operator_url: str
+
+
+class ReadinessDelayed(Event, frozen=True):
+    """The service has started, but accepts no exports yet, for this reason."""
+
+    reason: str
 
 
 class DrainStarted(Event, frozen=True):
@@ -85,6 +110,6 @@ class DrainStarted(Event, frozen=True):
 
 
 class DrainEnded(Event, frozen=True):
-    """The flow is empty; `waiting` exports remain in the journal for the next start."""
+    """The flow is empty; `waiting` exports remain in the journal, None if it does not answer."""
 
-    waiting: int
+    waiting: int | None

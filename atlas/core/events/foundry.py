@@ -20,6 +20,7 @@ Operation = Literal[
     "content",
     "remove",
     "inspect",
+    "publish",
 ]
 
 
@@ -36,7 +37,7 @@ class GroupStarted(Event, frozen=True):
 
 
 class GroupCommitted(Event, frozen=True):
-    """A Foundry transaction with these exports is committed."""
+    """A Foundry transaction with these exports, of these users, is committed."""
 
     transaction: str
     exports: int
@@ -44,6 +45,7 @@ class GroupCommitted(Event, frozen=True):
     seconds: float
     rows: int
     trigger: GroupTrigger
+    users: tuple[str, ...] = ()
 
 
 class ExportCommitted(Event, frozen=True):

@@ -15,6 +15,7 @@ class RequestAnswered(Event, frozen=True):
     """A request to the public listener has ended. `status` is 0 if no response was delivered.
 
     `route` is the pattern in the code, or "none". It is never the path, which clients can make up.
+    `response_bytes`: of its body. `user` is "" unless the token was accepted.
     """
 
     correlation_id: str
@@ -23,6 +24,18 @@ class RequestAnswered(Event, frozen=True):
     status: int
     seconds: float
     trace: Trace | None = None
+    response_bytes: int = 0
+    user: str = ""
+
+
+class OperatorRequestAnswered(Event, frozen=True):
+    """A request to the operator listener has ended. The fields are those of RequestAnswered."""
+
+    route: str
+    method: str
+    status: int
+    seconds: float
+    response_bytes: int
 
 
 class RequestRead(Event, frozen=True):
@@ -69,6 +82,14 @@ class ConnectionAborted(Event, frozen=True):
     reason: AbortReason
 
 
+class PhonesCounted(Event, frozen=True):
+    """The phones of the last 30 days were counted, by state."""
+
+    active: int
+    quiet: int
+    stuck: int
+
+
 class ClientStuck(Event, frozen=True):
     """A device of a user has sent the same bytes `times` times since the service started."""
 
@@ -89,6 +110,14 @@ class KeysFetched(Event, frozen=True):
     """The issuer's signing keys were fetched."""
 
     keys: int
+    issuer: str = ""
+
+
+class KeysChanged(Event, frozen=True):
+    """The list of an issuer's signing keys differs from the one before."""
+
+    keys: int
+    issuer: str
 
 
 class KeysUnavailable(Event, frozen=True):
@@ -96,3 +125,4 @@ class KeysUnavailable(Event, frozen=True):
 
     reason: str
     keys: int
+    issuer: str = ""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator
 from datetime import datetime
 from typing import Protocol, TypeVar, TypeVarTuple, overload
 
+from atlas.core.credentials import Proof
 from atlas.core.messages import User
 
 T = TypeVar("T")
@@ -15,10 +16,10 @@ Clock = Callable[[], datetime]
 class Identities(Protocol):
     """The identity provider."""
 
-    async def identify_user(self, token: str) -> User:
-        """Return the user of a token.
+    async def identify_user(self, token: str, proof: Proof | None = None) -> User:
+        """Return the user of a token. `proof` came with it, under the scheme DPoP.
 
-        Raises TokenExpired, InvalidToken, MissingIdentity, AuthUnavailable.
+        Raises TokenExpired, InvalidToken (also for a proof), MissingIdentity, AuthUnavailable.
         """
 
     async def check_ready(self) -> None:

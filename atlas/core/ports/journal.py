@@ -4,10 +4,12 @@ Any call raises Unavailable while the journal's disk fails.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from atlas.core.commits import Backlog, Conclusion, Lane, WorkInHand
+from atlas.core.events import EventBuffer
 from atlas.core.messages import (
     BranchSnapshot,
     CommitGroup,
@@ -26,14 +28,12 @@ from atlas.core.messages import (
     TransactionKind,
     User,
 )
-from atlas.core.personal_data import (
-    DatasetFile,
-    ErasureReceipt,
-    JournalHoldings,
-    PersonalDataReport,
-    PurgeResult,
-    SharedFile,
-)
+from atlas.core.personal_data import DatasetFile
+from atlas.core.ports.inspection import JournalFile, JournalInspector
+from atlas.core.ports.personal_data import PersonalDataStore
+from atlas.core.ports.phones import PhoneBook
+from atlas.core.ports.replicas import Leadership, ReplicaPeers
+from atlas.core.ports.stream import StreamQueue
 from atlas.core.status import JournalTotals
 
 
@@ -73,8 +73,12 @@ class UploadQueue(Protocol):
 
     An export is accepted, then claimed for a group, then committed. At most one group is in hand at
     a time, because Foundry allows one open transaction on a branch. Each call is one transaction of
-    the journal. A repeated call either does nothing, or raises OutOfOrder and changes nothing.
+    the journal. A repeated call either does nothing, or raises OutOfOrder and changes nothing. Any
+    call but `read_backlog` and `read` raises Deposed if another replica leads.
     """
+
+    async def confirm_lead(self) -> None:
+        """Raise Deposed if another replica leads."""
 
     async def read_backlog(self, limits: GroupLimits) -> Backlog:
         """Return the numbers of waiting exports, claimed ones included."""
@@ -141,13 +145,14 @@ class UploadQueue(Protocol):
 
 
 class Reconciliation(Protocol):
-    """Compares an older copy of the journal with the dataset."""
+    """Compares an older copy of the journal with the dataset.
+
+    An export is doubtful if the database may have lost what happened to it: its rows may be in the
+    dataset already. It is not claimed until it was compared.
+    """
 
     async def filter_own_transactions(self, transactions: Collection[str]) -> frozenset[str]:
         """Return those of these transactions that hold exports of this journal."""
-
-    async def has_committed(self) -> bool:
-        """True if any export of this journal is committed."""
 
     async def list_uncommitted(self, after: str) -> Sequence[File]:
         """Return a page of all exports that the journal believes uncommitted.
@@ -163,6 +168,12 @@ class Reconciliation(Protocol):
 
         Returns the receipts of those that were not committed before.
         """
+
+    async def list_doubtful(self) -> Collection[str]:
+        """Return the ids of the doubtful exports."""
+
+    async def clear_doubt(self, ids: Collection[str]) -> None:
+        """Let these exports be claimed: they were compared."""
 
 
 class DeadLetters(Protocol):
@@ -223,36 +234,32 @@ class Ledger(Protocol):
         """Raise JournalFull or Unavailable if the journal does not accept exports."""
 
 
-class PersonalDataStore(Protocol):
-    """The journal's records of one person."""
-
-    async def read_holdings(self, user: User) -> JournalHoldings:
-        """Return the records of this person."""
-
-    async def purge(self, user: User, shared: Sequence[SharedFile]) -> PurgeResult:
-        """Delete the person's exports, receipts, idempotency keys and digests.
-
-        `shared` are shared files that still hold rows of the person; the journal remembers their
-        paths. Raises Unavailable while an export of this person is claimed, because it may be
-        committed at any moment.
-        """
-
-    async def rewrite(self) -> None:
-        """Rewrite the journal's file after a purge, so that no purged byte stays on the disk.
-
-        Raises JournalFull when the disk has no space for a second copy.
-        """
-
-
-class PersonalDataTasks(Protocol):
-    """Operators' tasks on the data of one person. Raises FoundryError."""
-
-    async def report(self, user: User, *, lists: bool = False) -> PersonalDataReport:
-        """Return a report of all data of a person; with `lists`, each file by its path."""
-
-    async def erase(self, user: User) -> ErasureReceipt:
-        """Erase all data that can be separated from other people's. It can be repeated."""
-
-
 class Outbox(UploadQueue, Reconciliation, Protocol):
     """The journal as the uploader uses it, and compares it with the dataset."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalPorts:
+    """The ports of an open journal.
+
+    `log_key` is the key of user pseudonyms in logs. `events` reports damage found and repaired.
+    `is_durable`: exports survive the process. `file` is None in memory and in PostgreSQL. `replica`
+    is the name of this one of several, else "".
+    """
+
+    intake: Intake
+    receipts: ReceiptQueries
+    outbox: Outbox
+    stream: StreamQueue
+    dead_letters: DeadLetters
+    ledger: Ledger
+    personal_data: PersonalDataStore
+    phones: PhoneBook
+    inspector: JournalInspector
+    file: JournalFile | None
+    leadership: Leadership
+    peers: ReplicaPeers
+    log_key: bytes = field(repr=False)
+    events: EventBuffer
+    is_durable: bool
+    replica: str = ""

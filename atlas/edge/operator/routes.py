@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from atlas.core import diagnosis
+from atlas.core.dead_letters import require_replayed, require_set_aside
 from atlas.core.errors import NotFound, Rejected
 from atlas.core.messages import AbandonResult, JournalEntry, ListedStatus, RemovalResult, User
 from atlas.core.ports import DeadLetters, Ledger, PersonalDataTasks, ReplayTasks
@@ -25,13 +26,16 @@ from atlas.runtime import Quota
 T = TypeVar("T")
 
 PAGE_MAX = 1_000
-FIND_CHARACTERS_MAX = 128  # the length of the longest correlation id
+FIND_CHARACTERS_MAX = 255  # the length of the longest sub
 BYTES_MAX = 64 * 1024  # a diagnosis may send a token
 READER = BodyReader(Quota(64 * BYTES_MAX), BYTES_MAX, BYTES_MAX, MinimumRate(), 25.0)
 
 
 class ListingQuery(Struct):
-    """The query parameters of GET /exports."""
+    """The query parameters of GET /exports.
+
+    `find` is a receipt id or its beginning, a correlation id, or a user: the sub, or its pseudonym.
+    """
 
     status: ListedStatus | None = None
     limit: Annotated[int, Meta(ge=1)] = 50
@@ -77,7 +81,7 @@ class OperatorServices:
         ]
 
     async def get_exports(self, request: Request) -> Response:
-        query = parse_listing_query(request.query_params)
+        query = parse_query(request.query_params, ListingQuery)
         limit = min(query.limit, PAGE_MAX)
         listing = await self.ledger.list_entries(query.status, limit, query.before, query.find)
         return build_json_response(listing, 200)
@@ -90,18 +94,26 @@ class OperatorServices:
         id = request.path_params["id"]
         entry = await self.ledger.find_entry(id) if id else None
         if entry is None:
-            raise NotFound("No export has this id, or more than one id begins with it.")
+            raise NotFound(
+                "No export has this id, or more than one id begins with it: see atlas exports list."
+            )
         return entry
 
     async def replay(self, request: Request) -> Response:
+        """Replay one export. Raises NotSetAside."""
         entry = await self.find_entry(request)
-        return build_json_response(await self.replays.replay(entry.receipt.id), 200)
+        require_set_aside(entry)
+        result = await self.replays.replay(entry.receipt.id)
+        require_replayed(entry, result.again + result.failed)
+        return build_json_response(result, 200)
 
     async def replay_all(self, _request: Request) -> Response:
         return build_json_response(await self.replays.replay_all(), 200)
 
     async def abandon(self, request: Request) -> Response:
+        """Discard one export. Raises NotSetAside."""
         entry = await self.find_entry(request)
+        require_set_aside(entry)
         return build_json_response(
             AbandonResult(await self.dead_letters.abandon(entry.receipt.id)), 200
         )
@@ -123,14 +135,14 @@ class OperatorServices:
         return build_json_response(await self.diagnosis.remove_old_json(), 200)
 
 
-def parse_listing_query(params: Mapping[str, str]) -> ListingQuery:
+def parse_query(params: Mapping[str, str], kind: type[T]) -> T:
     """Parse the query parameters. Raises Rejected, with the name of an invalid one."""
     for name, value in params.items():
         try:
-            msgspec.convert({name: value}, ListingQuery, strict=False)
+            msgspec.convert({name: value}, kind, strict=False)
         except msgspec.ValidationError as error:
             raise Rejected(f"The value of {name} is invalid.") from error
-    return msgspec.convert(dict(params), ListingQuery, strict=False)
+    return msgspec.convert(dict(params), kind, strict=False)
 
 
 async def read_body(request: Request, kind: type[T]) -> T:

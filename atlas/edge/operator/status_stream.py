@@ -50,7 +50,9 @@ class StatusStream:
         ]
 
     async def get_status(self, _request: Request) -> Response:
-        return build_json_response(self._status.take_snapshot(await self.gauges.read()), 200)
+        return build_json_response(
+            self._status.take_snapshot(await self.gauges.read_with_readiness()), 200
+        )
 
     async def stream(self, request: Request) -> Response:
         if request.method == "HEAD":
@@ -63,7 +65,7 @@ class StatusStream:
     async def messages(self) -> AsyncIterator[bytes]:
         """Yield the messages to one viewer: everything, then changes, until the service ends."""
         if self.viewers == 1:  # without viewers, the gauges may be ten seconds old
-            self._publish(await self.gauges.read())
+            self._publish(await self.gauges.read_with_readiness())
         since = FROM_START
         is_last = False
         while not is_last:
@@ -104,9 +106,12 @@ class StatusStream:
         while not self._has_ended:
             is_due = anyio.current_time() >= due_at
             if is_due or self.viewers:
-                latest = await self.gauges.read()
-                if is_due and latest.totals is not None:
-                    self._status.record_history(latest.totals)
+                read = self.gauges.read_with_readiness if self.viewers else self.gauges.read
+                latest = await read()
+                if is_due:
+                    self._status.latency.end_step()
+                    if latest.totals is not None:
+                        self._status.record_history(latest.totals)
                     due_at = anyio.current_time() + HISTORY_STEP_SECONDS
                 self._publish(latest)
                 restarts.has_made_progress = True

@@ -5,67 +5,14 @@ from typing import Any
 
 from aiohttp import web
 
-from atlas.local.foundry import control
 from atlas.local.foundry.branches import BranchState, FoundryApiError, StoredFile, Transaction
-from atlas.local.foundry.pipeline import READ, WRITE, RequestPipeline, read_body
+from atlas.local.foundry.pipeline import read_body
 from atlas.local.foundry.state import FoundryEmulator
-from atlas.local.foundry.tables import SchemaEndpoints
-from atlas.local.http import json_response, write_date_header
+from atlas.local.foundry.views import FOLDER
+from atlas.local.http import json_response
 
-BODY_BYTES_MAX = 256 * 1024 * 1024
 PAGE_SIZE, PAGE_SIZE_MAX = 20, 50
 FILES_PAGE_SIZE = 1_000
-
-
-def build_application(foundry: FoundryEmulator) -> web.Application:
-    """Build the application, to be served at an address of its own."""
-    api, tables = FoundryEndpoints(foundry), SchemaEndpoints(foundry)
-    pipeline = RequestPipeline(foundry)
-    app = web.Application(client_max_size=BODY_BYTES_MAX)
-    home, files = "/api/v2/datasets/{rid}", "/api/v2/datasets/{rid}/files"
-    txn, file = home + "/transactions/{txn}", files + "/{path:[^/]+}"  # includes braces
-    branch = home + "/branches/{branch}"
-    for method, path, call, scope, handler in (
-        ("GET", home, "dataset", READ, api.get_dataset),
-        ("POST", home + "/transactions", "create", WRITE, api.create),
-        ("GET", home + "/transactions", "transactions", READ, api.list_transactions),
-        ("GET", txn, "get", READ, api.get),
-        ("POST", txn + "/commit", "commit", WRITE, api.commit),
-        ("POST", txn + "/abort", "abort", WRITE, api.abort),
-        ("GET", branch, "branch", READ, api.get_branch),
-        ("GET", branch + "/transactions", "transactions", READ, api.list_transactions),
-        ("GET", files, "list", READ, api.list_files),
-        ("POST", file + "/upload", "upload", WRITE, api.upload),
-        ("GET", file, "file", READ, api.get_file),
-        ("GET", file + "/content", "content", READ, api.get_content),
-        ("DELETE", file, "delete", WRITE, api.delete),
-        ("GET", home + "/getSchema", "schema", READ, tables.get_schema),
-        ("PUT", home + "/putSchema", "schema", WRITE, tables.put_schema),
-        ("GET", home + "/readTable", "table", READ, tables.read_table),
-    ):
-        app.router.add_route(method, path, pipeline.protect(call, scope, handler))
-    token = pipeline.protect("token", "", pipeline.issue_token)
-    app.router.add_post("/multipass/api/oauth2/token", token)
-    control.add_routes(app, foundry)
-    app.router.add_route("*", "/{address:.*}", answer_unknown)
-
-    async def set_date(_request: web.Request, answer: web.StreamResponse) -> None:
-        await write_date_header(answer, foundry.options.clock_ahead_seconds)
-        if not foundry.behaviour.date_header:
-            answer.headers.popall("Date", None)
-
-    app.on_response_prepare.append(set_date)
-    app.on_cleanup.append(lambda _: close_state(foundry))
-    return app
-
-
-async def answer_unknown(_request: web.Request) -> web.Response:
-    """Answer 404 without a body, as Foundry does at unknown addresses."""
-    return web.Response(status=404)
-
-
-async def close_state(foundry: FoundryEmulator) -> None:
-    foundry.branches.close()
 
 
 class FoundryEndpoints:
@@ -78,9 +25,7 @@ class FoundryEndpoints:
     async def get_dataset(self, request: web.Request) -> web.Response:
         rid = request.match_info["rid"]
         self._branches.require_dataset(rid)
-        return json_response(
-            {"rid": rid, "name": "healthkit", "parentFolderRid": "ri.compass.main.folder.1"}
-        )
+        return json_response({"rid": rid, "name": "healthkit", "parentFolderRid": FOLDER})
 
     async def get_branch(self, request: web.Request) -> web.Response:
         name = request.match_info["branch"]

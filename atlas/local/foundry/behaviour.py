@@ -33,6 +33,7 @@ class Behaviour(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     redirect            every API call is redirected to another host
     repeated_end        the answer to a commit or an abort of a transaction that has ended
     busy                the answer to a create while a transaction is open
+    schema_service      the answer of the services behind "Apply a schema" to an application
     """
 
     open_listing: Literal["empty", "listed", "not_found", "not_committed"] = "empty"
@@ -50,6 +51,7 @@ class Behaviour(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         "not_open"
     )
     busy: Literal["named", "unnamed", "bad_request"] = "named"
+    schema_service: Literal["open", "absent", "forbidden", "not_allowed", "login", "page"] = "open"
 
     @classmethod
     def list_values(cls) -> dict[str, tuple[Value, ...]]:

@@ -1,12 +1,14 @@
 """Endpoints of the emulator only: faults, settings, foreign transactions, and its state.
 
-POST, GET, DELETE /stand-in/faults             see faults.py
+POST, GET, DELETE /stand-in/faults             see faults.py; ?first=1 puts one before the others
 POST /stand-in/settings                        {"latency_seconds": 0.3, "has_limits": true, ...},
                                                the modes of behaviour.py, and refusals of paths:
-                                               {"refusals": [{"contains": "a/", "at": "upload"}]}
+                                               {"refusals": [{"contains": "a/", "at": "upload"}]};
+                                               GET returns them, DELETE restores those at the start
 POST /stand-in/foreign                         {"kind": "APPEND", "files": {"path": "text"}}
 POST /stand-in/transactions/{rid}/commit       as another client; also /abort
 POST /stand-in/tokens/revoke                   all tokens become invalid
+GET  /stand-in/folder                          the folder of the datasets, as text
 GET  /stand-in/state                           transactions, calls, complaints, last errors
 """
 
@@ -38,10 +40,13 @@ class ForeignTransaction(msgspec.Struct, forbid_unknown_fields=True):
 def add_routes(app: web.Application, foundry: FoundryEmulator) -> None:
     control = ControlEndpoints(foundry)
     app.router.add_get("/stand-in/state", control.get_state)
+    app.router.add_get("/stand-in/folder", control.get_folder)
     app.router.add_post("/stand-in/faults", control.set_fault)
     app.router.add_get("/stand-in/faults", control.list_faults)
     app.router.add_delete("/stand-in/faults", control.clear_faults)
     app.router.add_post("/stand-in/settings", control.change_settings)
+    app.router.add_get("/stand-in/settings", control.get_settings)
+    app.router.add_delete("/stand-in/settings", control.restore_settings)
     app.router.add_post("/stand-in/foreign", control.begin_foreign)
     app.router.add_post("/stand-in/transactions/{rid}/{how}", control.end_foreign)
     app.router.add_post("/stand-in/tokens/revoke", control.revoke_tokens)
@@ -54,6 +59,7 @@ class ControlEndpoints:
     def __init__(self, foundry: FoundryEmulator) -> None:
         self._foundry = foundry
         self._timers: set[asyncio.TimerHandle] = set()
+        self._initial = foundry.options, foundry.behaviour
 
     async def stop(self, _app: web.Application) -> None:
         for timer in self._timers:
@@ -74,8 +80,12 @@ class ControlEndpoints:
             }
         )
 
+    async def get_folder(self, _request: web.Request) -> web.Response:
+        return web.Response(text=str(self._foundry.folder))
+
     async def set_fault(self, request: web.Request) -> web.Response:
-        self._foundry.faults.add(await parse_request(request, Fault))
+        fault = await parse_request(request, Fault)
+        self._foundry.faults.add(fault, is_first="first" in request.query)
         return json_response({})
 
     async def list_faults(self, _request: web.Request) -> web.Response:
@@ -99,7 +109,14 @@ class ControlEndpoints:
         except (InvalidMode, msgspec.ValidationError) as error:
             raise web.HTTPBadRequest(text=str(error)) from error
         self._foundry.behaviour = behaviour
-        return json_response(asdict(self._foundry.options) | asdict(behaviour))
+        return await self.get_settings(request)
+
+    async def get_settings(self, _request: web.Request) -> web.Response:
+        return json_response(asdict(self._foundry.options) | asdict(self._foundry.behaviour))
+
+    async def restore_settings(self, request: web.Request) -> web.Response:
+        self._foundry.options, self._foundry.behaviour = self._initial
+        return await self.get_settings(request)
 
     async def begin_foreign(self, request: web.Request) -> web.Response:
         order = await parse_request(request, ForeignTransaction)

@@ -10,9 +10,12 @@
     {"call": "get", "kind": "torn"}                         carried out; half of the response
     {"call": "get", "kind": "empty"}                        carried out; a response without body
     {"call": "get", "kind": "wrong_types"}                  carried out; values of wrong types
+    {"call": "upload", "kind": "status", "path": "2026-01"} only if the path contains this
+    {"call": "upload", "kind": "status", "user": "auth0|a"} only if rows in an .ndjson file have it
 
 `count` is the number of times (default 1, 0 for unlimited), `after` the number of calls to skip
-first, `rate` the probability for each call. `how` is "cut", "504", or "silence" for `seconds`.
+first, `rate` the probability for each call. `how` is "cut", "504", or "silence" for `seconds`. A
+status can be late by `seconds`, too. Of several faults for a call, the first in the list applies.
 """
 
 import asyncio
@@ -41,6 +44,12 @@ CallName = Literal[
     "delete",
     "schema",
     "table",
+    "schema_service",
+    "view",
+    "sql",
+    "stream",
+    "publish",
+    "records",
     "any",
 ]
 
@@ -70,6 +79,13 @@ class Fault(Struct, forbid_unknown_fields=True, omit_defaults=True):
     after: int = 0
     rate: float = 1.0
     seed: int = 0
+    path: str = ""
+    user: str = ""
+
+    def has_target(self, path: str, content: bytes) -> bool:
+        """True if it concerns calls with this path and content."""
+        row = b'"auth0_user_id":' + msgspec.json.encode(self.user)
+        return self.path in path and (not self.user or row in content)
 
 
 class Faults:
@@ -79,17 +95,22 @@ class Faults:
         self.pending: list[Fault] = []
         self._rng: dict[int, random.Random] = {}
 
-    def add(self, fault: Fault) -> None:
-        self.pending.append(fault)
+    def add(self, fault: Fault, *, is_first: bool = False) -> None:
+        self.pending.insert(0 if is_first else len(self.pending), fault)
         self._rng[id(fault)] = random.Random(fault.seed)  # noqa: S311 - to be repeated
 
     def clear(self) -> None:
         self.pending.clear()
 
-    def take(self, call: str) -> Fault | None:
+    @property
+    def needs_content(self) -> bool:
+        """True if the fault of an upload depends on the content of its file."""
+        return any(fault.user for fault in self.pending)
+
+    def take(self, call: str, path: str = "", content: bytes = b"") -> Fault | None:
         """Return the fault for this call, if any."""
         for fault in self.pending:
-            if fault.call not in {call, "any"}:
+            if fault.call not in {call, "any"} or not fault.has_target(path, content):
                 continue
             if fault.after > 0:
                 fault.after -= 1

@@ -17,6 +17,8 @@ from atlas.local.foundry.state import FoundryEmulator
 from atlas.local.http import json_response
 
 READ, WRITE = "api:datasets-read", "api:datasets-write"
+STREAM_READ, STREAM_WRITE = "api:streams-read", "api:streams-write"
+SQL_EXECUTE, SQL_READ = "api:sql-queries-execute", "api:sql-queries-read"
 ERROR_CODES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHORIZED",
@@ -37,6 +39,8 @@ ROLE_ERRORS = {
     "commit": "CommitTransactionPermissionDenied",
     "abort": "AbortTransactionPermissionDenied",
     "upload": "UploadFilePermissionDenied",
+    "publish": "PublishRecordsToStreamPermissionDenied",
+    "view": "CreateViewPermissionDenied",
 }
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -86,7 +90,9 @@ class RequestPipeline:
         now = asyncio.get_running_loop().time()
         if switches.has_limits and self._foundry.minute.is_over(now):
             return web.Response(status=429)
-        fault = self._foundry.faults.take(call)
+        has_content = call == "upload" and self._foundry.faults.needs_content
+        content = await request.read() if has_content else b""
+        fault = self._foundry.faults.take(call, request.match_info.get("path", ""), content)
         return (
             await call_handler(request)
             if fault is None
@@ -101,6 +107,7 @@ class RequestPipeline:
             case "refused":
                 return await faults.lose_answer(request, fault)
             case "status":
+                await asyncio.sleep(fault.seconds)
                 return self.refuse(
                     FoundryApiError(fault.status, fault.name), faults.build_headers(fault)
                 )
@@ -140,11 +147,15 @@ class RequestPipeline:
         """Check the role. Without any, the dataset is not found; writing is denied by name."""
         switches = self._foundry.options
         if switches.is_role_revoked or (switches.is_reader and call in ROLE_ERRORS):
-            rid, path = request.match_info["rid"], request.match_info.get("path")
+            rid, path = request.match_info.get("rid"), request.match_info.get("path")
             txn = request.match_info.get("txn", request.query.get("transactionRid"))
             if call in ROLE_ERRORS:
                 of = {"datasetRid": rid, "transactionRid": txn, "path": path}
+                if call == "publish":
+                    of = {"datasetRid": rid, "streamBranchName": request.match_info["branch"]}
                 raise FoundryApiError(403, ROLE_ERRORS[call], **of)
+            if call == "sql":
+                raise FoundryApiError(403, "ReadQueryInputsPermissionDenied", rids=[])
             raise FoundryApiError(404, "DatasetNotFound", datasetRid=rid)
 
     async def issue_token(self, request: web.Request) -> web.Response:

@@ -13,6 +13,8 @@ from msgspec import Struct
 from atlas.local.foundry.behaviour import Behaviour, PathRefusal
 from atlas.local.foundry.branches import BranchStore, FoundryApiError
 from atlas.local.foundry.faults import Faults
+from atlas.local.foundry.stream_state import EmulatedStream
+from atlas.local.foundry.tables import Tables
 
 DATASET = "ri.foundry.main.dataset.19102749-23e6-4fa8-827e-70eae2b94730"
 REQUESTS_PER_MINUTE, CONCURRENT_REQUESTS_MAX = 10_000, 800
@@ -30,6 +32,8 @@ class EmulatorOptions(Struct, forbid_unknown_fields=True):
     withheld_scope: str = ""
     clock_ahead_seconds: float = 0.0
     token_seconds: float = 3600.0
+    publish_bytes_max: int = 0  # a larger request to a stream gets 413; 0: no limit
+    sql_seconds: float = 0.0  # the time that a query of SQL takes
     refusals: tuple[PathRefusal, ...] = ()
 
 
@@ -49,7 +53,7 @@ class RateWindow:
 
 
 class FoundryEmulator:
-    """One Foundry stack. Its state is stored in a folder and survives restarts."""
+    """One Foundry stack. Its datasets are stored in a folder and survive restarts."""
 
     def __init__(
         self,
@@ -59,7 +63,10 @@ class FoundryEmulator:
         client: tuple[str, str] = ("local", "local-secret"),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self.folder = state.resolve()
         self.branches = BranchStore(state, datasets, branches, clock)
+        self.streams: dict[str, EmulatedStream] = {}
+        self.tables = Tables(self.branches)
         self.client = client
         self.options = EmulatorOptions()
         self.faults = Faults()

@@ -6,96 +6,116 @@ a hash.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, TypeGuard
+from typing import Any
 
-import msgspec
-import pybase64
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from atlas.core import identifiers
-from atlas.core.errors import JSON_ERRORS, AtlasError
+from atlas.core.errors import AtlasError, SenderConstrainedToken
 from atlas.core.inspection import TokenClaim
 from atlas.core.ports import Clock
+from atlas.outside.auth0.explanations import (
+    accept_claim,
+    check_claim,
+    decode_json_part,
+    format_time,
+    is_time,
+    reject_claim,
+    to_printable,
+)
+from atlas.outside.auth0.policy import TokenPolicy
 from atlas.outside.auth0.tokens import (
     ACCEPTED_TYPES,
+    AGENT_CLAIM,
     FORBIDDEN_HEADERS,
     ID_TOKEN_CLAIMS,
     LEEWAY_SECONDS,
     TOKEN_BYTES_MAX,
     TokenValidator,
+    read_binding,
     read_scopes,
 )
 
-SHOWN_MAX = 100  # characters of a value
 JWE_PARTS = 5
 LOG_IN = "In the app, log in with the audience of the API, and send the access token."
 COPY_AGAIN = "Copy the whole token from the app again: three parts separated by dots."
 CHECK_CLOCK = "Is our clock right? See step 1."
-SIGN_WITH_RS256 = "In Auth0, let the API sign with RS256, and get a new token."
 
 
 class TokenExplainer:
-    """Explains if `Auth0Identities` would accept a token. `keys` is None if they are unknown."""
+    """Explains if `Auth0Identities` would accept a token. `keys` are those of known issuers."""
 
     def __init__(
         self,
-        issuer: str,
-        audience: str,
+        policy: TokenPolicy,
         scope: str,
-        keys: Mapping[str, RSAKey] | None,
+        keys: Mapping[str, Mapping[str, RSAKey]],
         clock: Clock,
     ) -> None:
-        self._issuer = issuer
-        self._audience = audience
+        self._policy = policy
         self._scope = scope
         self._keys = keys
         self._clock = clock
+        self._is_signed = False  # by a key of one of our issuers
 
     def explain(self, token: str, pseudonym: Callable[[str], str]) -> Sequence[TokenClaim]:
         """Return a verdict on each claim. `pseudonym` hashes the `sub`."""
         malformed = check_form(token)
         if malformed is not None:
             return (malformed,)
-        header, payload = (decode_part(token, number) for number in (0, 1))
+        header, payload = (decode_json_part(token, number) for number in (0, 1))
         if header is None or payload is None:
             reason = "It is truncated or changed."
             return (reject_claim("form", "parts that are not JSON", reason, COPY_AGAIN),)
         claims = [
             accept_claim("form", "JWT"),
             *self._explain_header(header),
-            self._explain_signature(token, header),
+            self._explain_signature(token, header, payload.get("iss")),
             *self._explain_payload(payload, pseudonym),
         ]
-        return (*claims, *self._cross_check(token, header, claims))
+        return (*claims, *self._cross_check(token, header, payload, claims))
 
     def _explain_header(self, header: Mapping[str, Any]) -> Iterator[TokenClaim]:
         algorithm, kind = header.get("alg"), header.get("typ", "JWT")
-        reason = "It is not signed with RS256."
-        yield check_claim("alg", algorithm, algorithm == "RS256", reason, SIGN_WITH_RS256)
+        allowed = " or ".join(self._policy.algorithms)
+        remedy = f"In Auth0, let the API sign with {allowed}, or change AUTH0_ALGORITHMS."
+        is_allowed = algorithm in self._policy.algorithms
+        yield check_claim("alg", algorithm, is_allowed, f"It is not signed with {allowed}.", remedy)
         is_accepted = isinstance(kind, str) and kind.lower() in ACCEPTED_TYPES
         yield check_claim("typ", kind, is_accepted, "It is another kind of token.", LOG_IN)
         for name in sorted(FORBIDDEN_HEADERS & header.keys()):
             reason = "Atlas accepts no token with this header."
             yield reject_claim(name, "present", reason, COPY_AGAIN)
 
-    def _explain_signature(self, token: str, header: Mapping[str, Any]) -> TokenClaim:
+    def _find_keys(self, kid: str, issuer: object) -> Mapping[str, RSAKey] | None:
+        """Return the keys of the issuer; else of another that has this one; None if unknown."""
+        if isinstance(issuer, str) and issuer in self._policy.issuers:
+            return self._keys.get(issuer)
+        if len(self._keys) < len(self._policy.issuers):
+            return None
+        return next((keys for keys in self._keys.values() if kid in keys), {})
+
+    def _explain_signature(
+        self, token: str, header: Mapping[str, Any], issuer: object
+    ) -> TokenClaim:
         kid = header.get("kid")
         if not isinstance(kid, str):
             return reject_claim("kid", "absent", "It names no key.", LOG_IN)
         shown = to_printable(kid)
-        if self._keys is None:
+        keys = self._find_keys(kid, issuer)
+        if keys is None:
             return TokenClaim("kid", shown, "unknown", "The keys of the issuer are unknown.")
-        if kid not in self._keys:
+        if kid not in keys:
             remedy = "Another tenant signed it, or the key has been revoked: log in again."
             return reject_claim("kid", shown, "The issuer has no key with this name.", remedy)
         try:
-            jws.deserialize_compact(token.encode(), self._keys[kid], algorithms=["RS256"])
+            jws.deserialize_compact(token.encode(), keys[kid], algorithms=self._policy.algorithms)
         except (JoseError, ValueError):
             reason = "The signature does not match this key."
             return reject_claim("signature", f"kid {shown}", reason, COPY_AGAIN)
+        self._is_signed = True
         return accept_claim("signature", f"kid {shown}")
 
     def _explain_payload(
@@ -104,10 +124,12 @@ class TokenExplainer:
         if id_claims := ID_TOKEN_CLAIMS & claims.keys():
             reason = "It is an ID token, which is only for the app itself."
             yield reject_claim("kind", f"has {', '.join(sorted(id_claims))}", reason, LOG_IN)
-        if "cnf" in claims:
-            reason = "It is bound to a key of its sender (DPoP, mTLS)."
-            remedy = "In Auth0, turn sender constraining off for the API."
-            yield reject_claim("cnf", "present", reason, remedy)
+        yield from self._explain_binding(claims)
+        if AGENT_CLAIM in claims:
+            reason = "An agent acts for the user (auth0.accept_agents is false)."
+            remedy = "Let the app log in as the user, or set auth0.accept_agents = true."
+            is_accepted = self._policy.accepts_agents
+            yield check_claim(AGENT_CLAIM, "present", is_accepted, reason, remedy)
         yield self._explain_issuer(claims.get("iss"))
         yield self._explain_audience(claims.get("aud"))
         yield from self._explain_times(claims)
@@ -118,25 +140,50 @@ class TokenExplainer:
         if self._scope:
             yield self._explain_scope(claims)
 
+    def _explain_binding(self, claims: Mapping[str, Any]) -> Iterator[TokenClaim]:
+        mode = self._policy.proofs.mode
+        try:
+            thumbprint = read_binding(claims)
+        except SenderConstrainedToken:
+            reason = "It is bound to a key in a way that Atlas cannot check (mTLS)."
+            remedy = "In Auth0, turn sender constraining off for the API, or use DPoP."
+            yield reject_claim("cnf", "present", reason, remedy)
+            return
+        if thumbprint is not None:
+            reason = "It is bound to a key of its sender (DPoP), and auth0.dpop is off."
+            remedy = "Set ATLAS_DPOP=allowed, or turn sender constraining off in Auth0."
+            yield check_claim("cnf", "a key: needs a DPoP proof", mode != "off", reason, remedy)
+        elif mode == "required":
+            reason = "It is not bound to a key, and auth0.dpop is required."
+            remedy = "Set ATLAS_DPOP=allowed, or let the app use DPoP."
+            yield reject_claim("cnf", "absent", reason, remedy)
+
     def _explain_issuer(self, issuer: object) -> TokenClaim:
-        shown = to_printable(issuer)
-        if issuer == self._issuer:
+        shown, issuers = to_printable(issuer), self._policy.issuers
+        if issuer in issuers:
             return accept_claim("iss", shown)
-        if isinstance(issuer, str) and issuer.rstrip("/") == self._issuer.rstrip("/"):
-            remedy = f"Set AUTH0_ISSUER to {self._issuer}, or add the slash to the issuer."
+        ours = ", ".join(issuers)
+        if isinstance(issuer, str) and f"{issuer.rstrip('/')}/" in issuers:
+            remedy = f"Set AUTH0_ISSUER to {ours}, or add the slash to the issuer."
             return reject_claim("iss", shown, "Its issuer has no trailing slash.", remedy)
-        remedy = f"The app logs in to another tenant than {self._issuer}: is AUTH0_DOMAIN right?"
+        if self._is_signed:
+            reason = "It is from our tenant, under another domain (a custom domain of it)."
+            remedy = f"Accept both: AUTH0_ISSUER={','.join([*issuers, shown])}"
+            return reject_claim("iss", shown, reason, remedy)
+        remedy = f"The app logs in to another tenant than {ours}: is AUTH0_DOMAIN right?"
         return reject_claim("iss", shown, "It is from another issuer.", remedy)
 
     def _explain_audience(self, audience: object) -> TokenClaim:
         audiences = audience if isinstance(audience, list) else [audience]
-        if self._audience in audiences and all(isinstance(each, str) for each in audiences):
-            return accept_claim("aud", to_printable(self._audience))
+        ours = self._policy.audiences
+        matching = [each for each in audiences if each in ours]
+        if matching and all(isinstance(each, str) for each in audiences):
+            return accept_claim("aud", to_printable(matching[0]))
         if audience is None:
             return reject_claim("aud", "absent", "It has no audience.", LOG_IN)
         shown = ", ".join(map(to_printable, audiences[:3]))
         remedy = (
-            f"In the app, log in with the audience {self._audience}; "
+            f"In the app, log in with the audience {' or '.join(ours)}; "
             "or set AUTH0_AUDIENCE to the audience that the app requests."
         )
         return reject_claim("aud", shown, "It is for another audience.", remedy)
@@ -151,11 +198,17 @@ class TokenExplainer:
             yield reject_claim("exp", format_time(expires), reason, remedy)
         else:
             yield accept_claim("exp", format_time(expires))
-        for name, reason in (("nbf", "It is not valid yet."), ("iat", "It is from the future.")):
-            value = claims.get(name)
-            if value is not None:
-                is_past = is_time(value) and value <= int(now) + LEEWAY_SECONDS
-                yield check_claim(name, format_time(value), is_past, reason, CHECK_CLOCK)
+        starts, issued = claims.get("nbf"), claims.get("iat")
+        if starts is not None:
+            is_past = is_time(starts) and starts <= int(now) + LEEWAY_SECONDS
+            reason = "It is not valid yet."
+            yield check_claim("nbf", format_time(starts), is_past, reason, CHECK_CLOCK)
+        if issued is not None:
+            is_ahead = is_time(issued) and issued > int(now) + LEEWAY_SECONDS
+            shown = (
+                f"{format_time(issued)}, ahead of our clock" if is_ahead else format_time(issued)
+            )
+            yield check_claim("iat", shown, is_time(issued), "It is not a time.", COPY_AGAIN)
 
     def _explain_scope(self, claims: Mapping[str, Any]) -> TokenClaim:
         scope = to_printable(self._scope)
@@ -167,14 +220,19 @@ class TokenExplainer:
         )
 
     def _cross_check(
-        self, token: str, header: Mapping[str, Any], earlier: Sequence[TokenClaim]
+        self,
+        token: str,
+        header: Mapping[str, Any],
+        payload: Mapping[str, Any],
+        earlier: Sequence[TokenClaim],
     ) -> Iterator[TokenClaim]:
         """Yield a rejection if the service itself rejects a token that looks valid."""
-        if self._keys is None or any(claim.verdict == "bad" for claim in earlier):
+        if not self._is_signed or any(claim.verdict == "bad" for claim in earlier):
             return
-        validator = TokenValidator(self._issuer, self._audience, self._clock)
+        issuer = payload["iss"]
+        validator = TokenValidator(issuer, self._policy, self._clock)
         try:
-            validator.validate(token, self._keys[header["kid"]])
+            validator.validate(token, self._keys[issuer][header["kid"]])
         except AtlasError as error:
             reason = "Atlas rejects it all the same."
             yield reject_claim("whole", error.code, reason, COPY_AGAIN)
@@ -193,48 +251,3 @@ def check_form(token: str) -> TokenClaim | None:
         reason = "It is not a JWT: the app logs in without an audience."
         return reject_claim("form", "opaque", reason, LOG_IN)
     return None
-
-
-def decode_part(token: str, number: int) -> dict[str, Any] | None:
-    """Return the header (0) or the claims (1); None if they are not a JSON object."""
-    text = token.split(".")[number]
-    try:
-        decoded = pybase64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        return msgspec.json.decode(decoded, type=dict[str, Any])
-    except (*JSON_ERRORS, ValueError):
-        return None
-
-
-def accept_claim(name: str, value: str) -> TokenClaim:
-    return TokenClaim(name, value, "good")
-
-
-def reject_claim(name: str, value: str, reason: str, remedy: str) -> TokenClaim:
-    return TokenClaim(name, value, "bad", reason, remedy)
-
-
-def check_claim(name: str, value: object, is_good: bool, reason: str, remedy: str) -> TokenClaim:
-    shown = to_printable(value)
-    return accept_claim(name, shown) if is_good else reject_claim(name, shown, reason, remedy)
-
-
-def to_printable(value: object) -> str:
-    """Return a value as text that is safe to print to a terminal."""
-    if value is None:
-        return "absent"
-    if not isinstance(value, str):
-        return f"not a string ({type(value).__name__})"
-    return "".join(each if each.isprintable() else "?" for each in value[:SHOWN_MAX])
-
-
-def is_time(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def format_time(value: object) -> str:
-    if not is_time(value):
-        return "absent" if value is None else "not a time"
-    try:
-        return identifiers.format_timestamp(datetime.fromtimestamp(value, UTC))
-    except (ValueError, OverflowError, OSError):
-        return "out of range"

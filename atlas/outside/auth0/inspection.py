@@ -1,4 +1,4 @@
-"""Checks of the issuer for `atlas diagnose`: is it reachable, and does it publish usable keys?"""
+"""Checks of the issuers for `atlas diagnose`: can they be reached, are their keys usable?"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +20,8 @@ from atlas.outside.auth0.keys import (
     Jwks,
     parse_signing_keys,
 )
+from atlas.outside.auth0.policy import TokenPolicy
+from atlas.outside.auth0.proof_claims import explain_proof
 from atlas.outside.network import (
     HttpSession,
     ProbeReply,
@@ -35,35 +37,36 @@ SETTING = "AUTH0_DOMAIN"
 class Auth0Inspection:
     """Implements `ports.IssuerInspector`."""
 
-    def __init__(self, session: HttpSession, issuer: str, audience: str, clock: Clock) -> None:
+    def __init__(self, session: HttpSession, policy: TokenPolicy, clock: Clock) -> None:
         self._session = session
-        self._issuer = issuer
-        self._audience = audience
+        self._policy = policy
         self._clock = clock
         self._clock_skew: float | None = None
-        self._keys: dict[str, RSAKey] | None = None
+        self._keys: dict[str, dict[str, RSAKey]] = {}  # by issuer, of those that answered
 
-    async def fetch_keys(self) -> IssuerKeys:
-        if not self._issuer:
+    async def fetch_keys(self, issuer: str) -> IssuerKeys:
+        if not issuer:
             remedy = f"Set {SETTING} to the tenant: atlas.eu.auth0.com"
             raise CheckFailed(f"{SETTING} is not set.", remedy)
         started_at = time.monotonic()
         response = await fetch(
-            self._session, self._issuer, JWKS_PATH, SETTING, FETCH_SECONDS, JWKS_BYTES_MAX
+            self._session, issuer, JWKS_PATH, SETTING, FETCH_SECONDS, JWKS_BYTES_MAX
         )
         seconds = time.monotonic() - started_at
-        self._clock_skew = measure_clock_skew(response.headers.get("Date", ""), self._clock())
-        listed = len(self._parse_listed_keys(response))
-        self._keys = {}
+        skew = measure_clock_skew(response.headers.get("Date", ""), self._clock())
+        self._clock_skew = skew if self._clock_skew is None else self._clock_skew
+        listed = len(parse_listed_keys(issuer, response))
+        algorithms, keys = self._policy.algorithms, dict[str, RSAKey]()
         with suppress(ValueError):  # no usable key
-            self._keys = parse_signing_keys(response.body)
-        if not self._keys:
+            keys = parse_signing_keys(response.body, algorithms)
+        self._keys[issuer] = keys
+        if not keys:
             raise CheckFailed(
-                f"The issuer has no usable key: none of {listed} is RSA for RS256 with "
-                "2048 bits or more and a kid.",
+                f"The issuer has no usable key: none of {listed} is RSA for "
+                f"{' or '.join(algorithms)} with 2048 bits or more and a kid.",
                 "In Auth0, rotate the signing key of the tenant.",
             )
-        return IssuerKeys(len(self._keys), listed - len(self._keys), seconds)
+        return IssuerKeys(len(keys), listed - len(keys), seconds)
 
     def measure_clock_skew(self) -> float | None:
         return self._clock_skew
@@ -71,34 +74,38 @@ class Auth0Inspection:
     def explain(
         self, token: str, scope: str, pseudonym: Callable[[str], str]
     ) -> Sequence[TokenClaim]:
-        explainer = TokenExplainer(self._issuer, self._audience, scope, self._keys, self._clock)
+        explainer = TokenExplainer(self._policy, scope, self._keys, self._clock)
         return explainer.explain(token, pseudonym)
 
-    def _parse_listed_keys(self, response: ProbeReply) -> tuple[dict[str, Any], ...]:
-        """Return all keys in a response, usable or not. Raises CheckFailed."""
-        host = extract_host(self._issuer)
-        if 300 <= response.status < 400:
-            target = extract_redirect_host(self._issuer, response)
-            raise CheckFailed(
-                f"{host} redirects to {target} ({response.status}).",
-                f"Set {SETTING} to the tenant's own domain, or AUTH0_ISSUER to its URL.",
-            )
-        if response.status == 404:
-            raise CheckFailed(
-                f"{host} has no keys at .well-known/jwks.json (404).",
-                f"Is {SETTING} the tenant's own domain? AUTH0_ISSUER must be exactly the issuer of "
-                "the tokens, up to its last slash.",
-            )
-        if response.status != 200:
-            raise CheckFailed(
-                f"{host} answers {response.status} instead of keys.",
-                "Check Auth0's status page, and try again.",
-            )
-        try:
-            return msgspec.json.decode(response.body, type=Jwks).keys
-        except JSON_ERRORS as error:
-            media_type = response.headers.get("Content-Type", "no media type").partition(";")[0]
-            raise CheckFailed(
-                f"{host} does not answer with a JWKS ({media_type}).",
-                f"Is {SETTING} right? Does a proxy answer instead?",
-            ) from error
+    def explain_proof(self, proof: str, token: str, base: str) -> Sequence[TokenClaim]:
+        return explain_proof(proof, token, base, self._policy.proofs, self._clock)
+
+
+def parse_listed_keys(issuer: str, response: ProbeReply) -> tuple[Any, ...]:
+    """Return all keys in a response, usable or not. Raises CheckFailed."""
+    host = extract_host(issuer)
+    if 300 <= response.status < 400:
+        target = extract_redirect_host(issuer, response)
+        raise CheckFailed(
+            f"{host} redirects to {target} ({response.status}).",
+            f"Set {SETTING} to the tenant's own domain, or AUTH0_ISSUER to its URL.",
+        )
+    if response.status == 404:
+        raise CheckFailed(
+            f"{host} has no keys at .well-known/jwks.json (404).",
+            f"Is {SETTING} the tenant's own domain? AUTH0_ISSUER must be exactly the issuer of "
+            "the tokens, up to its last slash.",
+        )
+    if response.status != 200:
+        raise CheckFailed(
+            f"{host} answers {response.status} instead of keys.",
+            "Check Auth0's status page, and try again.",
+        )
+    try:
+        return msgspec.json.decode(response.body, type=Jwks).keys
+    except JSON_ERRORS as error:
+        media_type = response.headers.get("Content-Type", "no media type").partition(";")[0]
+        raise CheckFailed(
+            f"{host} does not answer with a JWKS ({media_type}).",
+            f"Is {SETTING} right? Does a proxy answer instead?",
+        ) from error

@@ -1,12 +1,15 @@
-"""Signing keys of the issuer.
+"""Signing keys of an issuer.
 
-Keys stay in use while their endpoint is down. An unknown `kid` causes at most one fetch in five
-minutes, so that forged tokens cannot exhaust Auth0's rate limit.
+Keys stay in use while their endpoint is down, and a token with a known key never waits for a fetch.
+An unknown `kid` causes a fetch, at most one in eight seconds: a key that Auth0 has just published
+is known within ten seconds, and forged tokens cannot exhaust Auth0's rate limit.
 """
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeGuard
+from urllib.parse import urlsplit
 
 import aiohttp
 import anyio
@@ -15,18 +18,17 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from atlas.core.errors import AuthUnavailable, InvalidToken
-from atlas.core.events import EventSink, KeysFetched, KeysUnavailable
+from atlas.core.events import EventSink, KeysChanged, KeysFetched, KeysUnavailable
 from atlas.outside.network import HttpSession
 
 JWKS_PATH = ".well-known/jwks.json"  # relative to the issuer, which ends with a slash
 FETCH_SECONDS = 5.0
 JWKS_BYTES_MAX = 256 * 1024
-FRESH_SECONDS = 3600.0  # keys are fetched again after this time
-MISS_SECONDS = 300.0  # minimum between two fetches for an unknown kid
-RETRY_SECONDS = 15.0  # minimum between two fetches after a failure
-RETRY_SECONDS_WITHOUT_KEYS = 1.0  # the same while there are no keys; doubles after each failure
-BACKOFF_DOUBLINGS_MAX = 4
+REFRESH_SECONDS = 3000.0  # keys are fetched again after this time
+PAUSE_SECONDS = 8.0  # minimum between two fetches: less than ten in a minute
+PAUSE_SECONDS_WITHOUT_KEYS = 1.0  # the same while there are no keys; doubles after each failure
 KEY_BITS_MIN = 2048
+RS256 = ("RS256",)
 
 
 class JwksCache:
@@ -38,64 +40,86 @@ class JwksCache:
         issuer: str,
         monotonic: Callable[[], float],
         emit: EventSink,
+        algorithms: Collection[str] = RS256,
     ) -> None:
         self._session = session
         self._url = issuer + JWKS_PATH
-        self.monotonic = monotonic
+        self._host = urlsplit(issuer).netloc
+        self._monotonic = monotonic
         self._emit = emit
+        self._algorithms = algorithms
         self._keys: dict[str, RSAKey] = {}
         self._fetched_at: float | None = None
-        self._failed_at: float | None = None
+        self._tried_at: float | None = None
         self._failures = 0
         self._fetching = anyio.Lock()
+        self._refresh: asyncio.Task[None] | None = None
+        self._regular: asyncio.Task[None] | None = None
+
+    @property
+    def has_keys(self) -> bool:
+        return bool(self._keys)
 
     async def get(self, kid: str) -> RSAKey:
         """Return a key. Raises InvalidToken for an unknown `kid`, AuthUnavailable without keys."""
-        if self._is_older_than(FRESH_SECONDS) and not (kid in self._keys and self._is_fetching()):
-            await self._fetch_if_due(FRESH_SECONDS)
-        if kid not in self._keys and self._is_older_than(MISS_SECONDS):
-            await self._fetch_if_due(MISS_SECONDS)
+        if kid not in self._keys:
+            await self.fetch_if_due()
+        elif self._is_old():
+            self._refresh_soon()
         if kid in self._keys:
             return self._keys[kid]
-        if not self._keys or self._failed_at is not None:
+        if not self._keys or self._failures:
             raise AuthUnavailable
         raise InvalidToken
 
-    async def ready(self) -> None:
-        if not self._keys:
-            await self._fetch_if_due(MISS_SECONDS)
-        if not self._keys:
-            raise AuthUnavailable
+    def start(self) -> None:
+        """Fetch the keys regularly, so that a revoked one is dropped also without requests."""
+        self._regular = asyncio.create_task(self._keep_fresh())
 
-    def _is_fetching(self) -> bool:
-        """True during a fetch; tokens with a cached key do not wait for it."""
-        return self._fetching.statistics().locked
+    async def _keep_fresh(self) -> None:
+        while True:
+            await anyio.sleep(REFRESH_SECONDS)
+            await self.fetch_if_due()
 
-    def _is_older_than(self, seconds: float) -> bool:
-        return self._fetched_at is None or self.monotonic() - self._fetched_at > seconds
-
-    def _has_just_failed(self) -> bool:
-        """True if a fetch has just failed, so as to make at most eight in a minute."""
-        doubled = RETRY_SECONDS_WITHOUT_KEYS * 2 ** min(self._failures - 1, BACKOFF_DOUBLINGS_MAX)
-        pause = RETRY_SECONDS if self._keys else min(doubled, RETRY_SECONDS)
-        return self._failed_at is not None and self.monotonic() - self._failed_at < pause
-
-    async def _fetch_if_due(self, age_seconds: float) -> None:
-        """Fetch keys older than `age_seconds`. Callers that wait for a fetch share its result."""
+    async def fetch_if_due(self) -> None:
+        """Fetch the keys unless they have just been fetched. Concurrent callers share a fetch."""
         async with self._fetching:
-            if not self._has_just_failed() and self._is_older_than(age_seconds):
+            if self._is_due():
                 await self._fetch()
+
+    def close(self) -> None:
+        for task in (self._refresh, self._regular):
+            if task is not None:
+                task.cancel()
+
+    def _refresh_soon(self) -> None:
+        """Fetch in the background, if it is due."""
+        if self._is_due() and (self._refresh is None or self._refresh.done()):
+            self._refresh = asyncio.create_task(self.fetch_if_due())
+
+    def _is_old(self) -> bool:
+        return self._fetched_at is None or self._monotonic() - self._fetched_at > REFRESH_SECONDS
+
+    def _is_due(self) -> bool:
+        pause = PAUSE_SECONDS
+        if not self._keys:
+            doubled = PAUSE_SECONDS_WITHOUT_KEYS * 2 ** min(self._failures - 1, 3)
+            pause = min(doubled, PAUSE_SECONDS)
+        return self._tried_at is None or self._monotonic() - self._tried_at >= pause
 
     async def _fetch(self) -> None:
         try:
-            signing_keys = parse_signing_keys(await self._get())
+            signing_keys = parse_signing_keys(await self._get(), self._algorithms)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            self._failed_at, self._failures = self.monotonic(), self._failures + 1
-            self._emit(KeysUnavailable(type(error).__name__, len(self._keys)))
+            self._tried_at, self._failures = self._monotonic(), self._failures + 1
+            self._emit(KeysUnavailable(type(error).__name__, len(self._keys), self._host))
             return
-        self._keys, self._fetched_at = signing_keys, self.monotonic()
-        self._failed_at, self._failures = None, 0
-        self._emit(KeysFetched(len(signing_keys)))
+        is_changed = bool(self._keys) and signing_keys.keys() != self._keys.keys()
+        self._keys, self._failures = signing_keys, 0
+        self._fetched_at = self._tried_at = self._monotonic()
+        self._emit(KeysFetched(len(signing_keys), self._host))
+        if is_changed:
+            self._emit(KeysChanged(len(signing_keys), self._host))
 
     async def _get(self) -> bytes:
         timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS)
@@ -113,24 +137,32 @@ class JwksCache:
 
 
 class Jwks(msgspec.Struct, frozen=True):
-    """A JSON Web Key Set (RFC 7517, section 5)."""
+    """A JSON Web Key Set (RFC 7517, section 5). An unknown entry does not affect the others."""
 
-    keys: tuple[dict[str, Any], ...]
-
-
-def is_signing_key(key: dict[str, Any]) -> bool:
-    """True for an RSA key with a `kid` that can sign with RS256."""
-    is_rsa = key.get("kty") == "RSA" and key.get("use", "sig") == "sig"
-    return is_rsa and key.get("alg", "RS256") == "RS256" and isinstance(key.get("kid"), str)
+    keys: tuple[Any, ...]
 
 
-def parse_signing_keys(jwks: bytes) -> dict[str, RSAKey]:
-    """Return the keys that can sign tokens for us, by `kid`. Raises ValueError if there is none."""
+def is_signing_key(key: object, algorithms: Collection[str]) -> TypeGuard[dict[str, Any]]:
+    """True for an RSA key with a `kid` that can sign with one of the algorithms.
+
+    Some issuers write null for what is absent.
+    """
+    if not isinstance(key, dict) or key.get("kty") != "RSA":
+        return False
+    is_usable = key.get("use") in (None, "sig") and key.get("alg") in (None, *algorithms)
+    return is_usable and isinstance(key.get("kid"), str)
+
+
+def parse_signing_keys(jwks: bytes, algorithms: Collection[str] = RS256) -> dict[str, RSAKey]:
+    """Return the keys that can sign tokens for us, by `kid`. Raises ValueError if there is none.
+
+    A key with an `alg` verifies no other algorithm.
+    """
     signing_keys: dict[str, RSAKey] = {}
-    for key in parse_jwks(jwks):
+    for key in parse_jwks(jwks, algorithms):
         with suppress(JoseError, ValueError):  # an invalid key does not affect the others
             public = RSAKey.import_key(
-                {name: key[name] for name in ("kty", "n", "e") if name in key}
+                {name: key[name] for name in ("kty", "n", "e", "alg") if key.get(name) is not None}
             )
             if public.public_key.key_size >= KEY_BITS_MIN:
                 signing_keys[key["kid"]] = public
@@ -139,8 +171,9 @@ def parse_signing_keys(jwks: bytes) -> dict[str, RSAKey]:
     return signing_keys
 
 
-def parse_jwks(jwks: bytes) -> Iterator[dict[str, Any]]:
+def parse_jwks(jwks: bytes, algorithms: Collection[str]) -> Iterator[dict[str, Any]]:
     try:
-        return filter(is_signing_key, msgspec.json.decode(jwks, type=Jwks).keys)
+        keys = msgspec.json.decode(jwks, type=Jwks).keys
     except RecursionError as error:
         raise ValueError("nested too deep") from error
+    return (key for key in keys if is_signing_key(key, algorithms))

@@ -8,15 +8,19 @@ errors.py       classification of errors, with a remedy for the operator
 uploads.py      interpretation of the answer to an upload
 listing.py      listings of files
 dataset.py      implements the port Branch
+stream.py       implements the port Stream
 observations.py behaviour of Foundry that its documentation leaves open
 inspection.py   implements the port DatasetInspection, for `atlas diagnose`
+schemas.py      implements the port SchemaInspection, and puts a schema
+queries.py      implements the port RowCounter
+views.py        creates a View
 
 README.md lists the calls that Atlas makes, and the outcome of each answer.
 """
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
@@ -27,7 +31,15 @@ from atlas.outside.foundry.client import FoundryClient
 from atlas.outside.foundry.dataset import FoundryDataset
 from atlas.outside.foundry.inspection import FoundryInspection
 from atlas.outside.foundry.observations import Observations
+from atlas.outside.foundry.queries import SQL_SCOPE, TableRows
+from atlas.outside.foundry.stream import (
+    STREAM_SCOPE,
+    FoundryStream,
+    build_create_request,
+    create_stream,
+)
 from atlas.outside.foundry.token import Credentials, FoundryToken
+from atlas.outside.foundry.views import build_preview_url, build_view_body
 from atlas.outside.network import DEFAULT_TRANSPORT, Transport, open_session
 
 __all__ = [
@@ -35,9 +47,17 @@ __all__ = [
     "Credentials",
     "FoundryDataset",
     "FoundryInspection",
+    "FoundryStream",
     "FoundryTarget",
+    "build_create_request",
+    "build_preview_url",
+    "build_view_body",
+    "create_stream",
     "open_dataset",
     "open_inspection",
+    "open_stream",
+    "open_stream_client",
+    "open_stream_inspection",
 ]
 
 INSPECTION_SECONDS = 10.0  # per call, because an operator is waiting
@@ -103,9 +123,66 @@ async def open_inspection(
     async with open_session(target.transport) as session:
         token = FoundryToken(session, credentials, seconds, ignore, observations)
         gate = CallGate(monotonic, lambda: 0.0, INSPECTION_CALLS)
-        client = FoundryClient(session, token, target.host, seconds, gate, ignore, attempts=1)
+        sql = FoundryToken(
+            session, replace(credentials, scope=SQL_SCOPE), seconds, ignore, Observations()
+        )
+        client, sql_client = (
+            FoundryClient(session, each, target.host, seconds, gate, ignore, attempts=1)
+            for each in (token, sql)
+        )
         dataset = FoundryDataset(client, location, seconds, clock, observations)
-        yield FoundryInspection(client, token, credentials, location, dataset, clock)
+        rows = TableRows(client, sql_client, location)
+        yield FoundryInspection(client, token, credentials, dataset, rows, location, clock)
+
+
+@asynccontextmanager
+async def open_stream(
+    target: FoundryTarget,
+    credentials: Credentials,
+    limits: CallLimits,
+    emit: EventSink,
+    monotonic: Callable[[], float],
+    rng: Callable[[], float],
+    sleep: Sleep = anyio.sleep,
+) -> AsyncIterator[FoundryStream]:
+    """Open a stream: `target.dataset_rid` is its RID. Make no call. Raises ConfigurationError.
+
+    It has its own token, connections and rate limit. So a client that may not use streams, or a
+    stream that does not answer, is never in the way of the dataset.
+    """
+    gate = CallGate(monotonic, rng, limits.calls_per_minute, sleep)
+    async with open_session(target.transport, connections_max=limits.calls_at_once) as session:
+        token = FoundryToken(
+            session,
+            replace(credentials, scope=STREAM_SCOPE),
+            limits.call_seconds,
+            ignore,
+            Observations(),
+        )
+        client = FoundryClient(session, token, target.host, limits.call_seconds, gate, emit)
+        yield FoundryStream(client, target.location)
+
+
+@asynccontextmanager
+async def open_stream_inspection(
+    target: FoundryTarget, credentials: Credentials, monotonic: Callable[[], float]
+) -> AsyncIterator[FoundryStream]:
+    """Open a stream for `atlas diagnose`. No call is retried. Raises ConfigurationError."""
+    async with open_stream_client(target, credentials, monotonic) as client:
+        yield FoundryStream(client, target.location)
+
+
+@asynccontextmanager
+async def open_stream_client(
+    target: FoundryTarget, credentials: Credentials, monotonic: Callable[[], float]
+) -> AsyncIterator[FoundryClient]:
+    """Open a client with the scopes of streams. No call is retried. Raises ConfigurationError."""
+    seconds = INSPECTION_SECONDS
+    async with open_session(target.transport) as session:
+        scoped = replace(credentials, scope=STREAM_SCOPE)
+        token = FoundryToken(session, scoped, seconds, ignore, Observations())
+        gate = CallGate(monotonic, lambda: 0.0, INSPECTION_CALLS)
+        yield FoundryClient(session, token, target.host, seconds, gate, ignore, attempts=1)
 
 
 def ignore(_event: object) -> None:

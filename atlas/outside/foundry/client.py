@@ -19,10 +19,11 @@ from atlas.outside.foundry.call_gate import CallGate
 from atlas.outside.foundry.errors import build_redirect_error, describe_answer
 from atlas.outside.foundry.responses import NO_ERROR, ApiResponse, ErrorBody, parse_error
 from atlas.outside.foundry.token import FoundryToken
-from atlas.outside.network import CONNECTION_ERRORS, HttpSession, explain_unreachable
+from atlas.outside.network import CONNECTION_ERRORS, HttpSession, explain_unreachable, parse_date
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
+PUBLIC_API = "/api/v2"
 ATTEMPTS = 4
 RECONNECT_SECONDS = 0.05
 WAIT_SECONDS_MAX = 10.0  # the uploader handles longer waits
@@ -33,7 +34,7 @@ BYTES_PER_SECOND = 1024 * 1024  # slowest transfer of a file; extends the deadli
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """A call. `path` is already percent-encoded, relative to /api/v2.
+    """A call. `path` is already percent-encoded, relative to `root`: the public API, or a service.
 
     `operation` is its name in events. `response_bytes` is the expected size of a large response.
     """
@@ -45,6 +46,7 @@ class ApiCall:
     body: Bytes | None = None
     content_type: str | None = None
     response_bytes: int = 0
+    root: str = PUBLIC_API
 
     @property
     def bytes(self) -> int:
@@ -53,6 +55,10 @@ class ApiCall:
 
 class TransientError(FoundryError):
     """The response was lost, or Foundry is busy: the same call may succeed a moment later."""
+
+
+class InternalError(TransientError):
+    """Foundry failed to carry out the call (500), for example because it cannot read a file."""
 
 
 class ConnectionLost(TransientError):
@@ -75,7 +81,6 @@ class FoundryClient:
         self._session = session
         self._token = token
         self._host = host
-        self._base = f"{host}/api/v2"
         self._call_seconds = call_seconds
         self._gate = gate
         self._emit = emit
@@ -135,14 +140,14 @@ class FoundryClient:
         self, call: ApiCall, headers: Mapping[str, str], *, is_retry: bool
     ) -> ApiResponse:
         started_at, status, error = time.perf_counter(), 0, NO_ERROR
-        data: Bytes | AsyncIterator[memoryview] | None = call.body
+        data: Bytes | ChunkedBody | None = call.body
         if call.body is not None and len(call.body) > CHUNK_BYTES:
             headers = {**headers, "Content-Length": str(len(call.body))}
-            data = iterate_chunks(call.body)
+            data = ChunkedBody(call.body)
         try:
             async with self._session.request(
                 call.method,
-                build_url(self._base + call.path, call.query),
+                build_url(self._host + call.root + call.path, call.query),
                 data=data,
                 headers=headers,
                 skip_auto_headers=("Content-Type",),
@@ -159,8 +164,12 @@ class FoundryClient:
             raise ConnectionLost(
                 f"Foundry does not answer ({type(failure).__name__}).",
                 remedy=explain_unreachable(failure, self._host, "FOUNDRY_HOST").outcome.to_do,
-            ) from failure
+            ) from failure.with_traceback(
+                None
+            )  # it refers to the body, and aiohttp keeps the error
         finally:
+            if isinstance(data, ChunkedBody):
+                data.release()
             seconds = time.perf_counter() - started_at
             self._emit(
                 FoundryCalled(
@@ -169,11 +178,22 @@ class FoundryClient:
             )
 
 
-async def iterate_chunks(body: Bytes) -> AsyncIterator[memoryview]:
-    """Yield a body in chunks, because aiohttp would copy a large one as a whole."""
-    view = memoryview(body)
-    for start in range(0, len(view), CHUNK_BYTES):
-        yield view[start : start + CHUNK_BYTES]
+class ChunkedBody:
+    """A large body in chunks, because aiohttp would copy it as a whole.
+
+    `release` drops it at the end of the call: aiohttp may keep this object in a cycle with an
+    error, and the garbage collector rarely runs.
+    """
+
+    def __init__(self, body: Bytes) -> None:
+        self._body: Bytes = body
+
+    def release(self) -> None:
+        self._body = b""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._body), CHUNK_BYTES):
+            yield bytes(memoryview(self._body)[start : start + CHUNK_BYTES])
 
 
 def build_url(address: str, query: Mapping[str, str] | None) -> URL:
@@ -201,15 +221,23 @@ def classify_response(
         raise build_redirect_error("FOUNDRY_HOST", status, headers.get("Location", ""))
     if status >= 500 or status < 200 or status == 408:
         message = describe_answer(status, error)
-        raise TransientError(message, error_name=name, instance_id=instance_id)
+        kind = InternalError if status == 500 else TransientError
+        raise kind(message, error_name=name, instance_id=instance_id)
     return ApiResponse(status, body, headers.get("Date", ""), error)
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of Retry-After, at most 900; None if it is missing or not an integer."""
+    """Return the seconds of Retry-After, at most 900; None if it is missing, invalid or past.
+
+    A date, as proxies may send it, counts from the Date header: our clock may differ.
+    """
     after = headers.get("Retry-After", "")
-    is_whole = after.isascii() and after.isdecimal() and len(after) < 10
-    return min(float(after), RETRY_AFTER_SECONDS_MAX) if is_whole else None
+    if after.isascii() and after.isdecimal() and len(after) < 10:
+        return min(float(after), RETRY_AFTER_SECONDS_MAX)
+    until, now = parse_date(after), parse_date(headers.get("Date", ""))
+    if until is None or now is None or until <= now:
+        return None
+    return min((until - now).total_seconds(), RETRY_AFTER_SECONDS_MAX)
 
 
 def retry_delay(error: FoundryError, backoff_seconds: float) -> float | None:

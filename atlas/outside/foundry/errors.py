@@ -61,12 +61,32 @@ def build_error(response: ApiResponse) -> FoundryError:
     elif response.status == 404 and not response.error.is_named:
         reason = "it does not know the address (is FOUNDRY_HOST right?)"
         remedy = "Set FOUNDRY_HOST to the host of the Foundry stack itself."
+    elif response.status == 403:
+        reason, remedy = "our client lacks a role or a scope", f"{MAKE_EDITOR}."
     elif response.status == 407:
         reason = "the proxy requires a login"
         remedy = "Add the login to HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT"
     else:
         reason, remedy = "", RETRY_LATER
     return build_typed_error(FoundryError, response, reason, remedy)
+
+
+def build_optional_error(response: ApiResponse, feature: str) -> FoundryError:
+    """Return the error of an endpoint that a stack may lack, or that a proxy may not let through.
+
+    Other calls reach Foundry, so FOUNDRY_HOST is not to blame.
+    """
+    if response.status != 404 or response.error.is_named:
+        return build_error(response)
+    reason = f"the stack does not offer {feature} to our client"
+    return build_typed_error(FoundryError, response, reason, "Ask the administrator of the stack.")
+
+
+def build_page_error(response: ApiResponse) -> FoundryError:
+    return FoundryError(
+        f"A page answers instead of Foundry ({response.status}).",
+        remedy="Let this machine reach Foundry directly: a proxy or a login page is in between.",
+    )
 
 
 def build_typed_error(

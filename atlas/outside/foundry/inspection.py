@@ -1,25 +1,27 @@
-"""Calls to Foundry that only `atlas diagnose` makes, with the same client as the service.
+"""Calls to Foundry that only commands make, with the same client as the service.
 
-Only `put_schema` changes anything.
+Only `create_view`, and the methods of `schemas` that put one, change anything.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 from urllib.parse import quote
 
-import msgspec
 from msgspec import Struct
 
 from atlas.core.diagnosis import CheckFailed
 from atlas.core.errors import RETRY_LATER, FoundryError
-from atlas.core.inspection import SchemaColumn, TransactionInfo
+from atlas.core.inspection import TransactionInfo, ViewRequest
 from atlas.core.personal_data import DatasetFile
 from atlas.core.ports import Clock
+from atlas.outside.foundry import views
 from atlas.outside.foundry.client import ApiCall, FoundryClient
 from atlas.outside.foundry.dataset import FoundryDataset
 from atlas.outside.foundry.errors import raise_for_status
-from atlas.outside.foundry.listing import NO_VIEW, FilePages
+from atlas.outside.foundry.listing import FilePages
+from atlas.outside.foundry.queries import TableRows
 from atlas.outside.foundry.responses import FilePage, TransactionBody
+from atlas.outside.foundry.schemas import DatasetSchemas
 from atlas.outside.foundry.token import (
     ENDPOINT_SETTING,
     Credentials,
@@ -33,7 +35,6 @@ T = TypeVar("T")
 HOST_SETTING = "FOUNDRY_HOST"
 UNKNOWN_TRANSACTION_RID = "ri.foundry.main.transaction.00000000-0000-0000-0000-000000000000"
 TRANSACTIONS_PAGE_SIZE = "20"
-NO_SCHEMA_ERRORS = ("SchemaNotFound", NO_VIEW)
 
 
 class DatasetBody(Struct, frozen=True):
@@ -48,48 +49,30 @@ class TransactionList(Struct, frozen=True):
     data: tuple[TransactionBody, ...]
 
 
-class SchemaField(Struct, frozen=True):
-    """A column in Foundry's schema of a dataset."""
-
-    type: str
-    name: str = ""
-    nullable: bool = True
-
-
-class FieldList(Struct, frozen=True):
-    """The columns of a schema."""
-
-    field_schema_list: tuple[SchemaField, ...] = msgspec.field(name="fieldSchemaList", default=())
-
-
-class SchemaBody(Struct, frozen=True):
-    """The response to getSchema."""
-
-    schema: FieldList
-
-
 class FoundryInspection:
-    """Implements `ports.DatasetInspection`. Its `dataset` implements `ports.Branch`."""
+    """Implements `ports.DatasetInspection`; `dataset`, `schemas` and `rows` implement others."""
 
     def __init__(
         self,
         client: FoundryClient,
         token: FoundryToken,
         credentials: Credentials,
-        location: tuple[str, str],
         dataset: FoundryDataset,
+        rows: TableRows,
+        location: tuple[str, str],
         clock: Clock,
     ) -> None:
         """`location` is the RID of the dataset and the name of the branch."""
         rid, branch = location
         self.dataset = dataset
+        self.rows = rows
+        self.schemas = DatasetSchemas(client, location)
         self._client = client
         self._token = token
         self._credentials = credentials
         self._clock = clock
         self._path = f"/datasets/{quote(rid, safe='')}"
         self._branch_path = f"/branches/{quote(branch, safe='')}"
-        self._branch_query = {"branchName": branch}
         self._listing = FilePages(client, rid, branch)
 
     async def fetch_token(self) -> int:
@@ -123,6 +106,10 @@ class FoundryInspection:
             if response.has_error("ApiUsageDenied"):
                 raise_for_status(response)
 
+    async def create_view(self, request: ViewRequest) -> str:
+        """Create a View, and return its RID. Raises FoundryError."""
+        return await views.create_view(self._client, request)
+
     async def dataset_name(self) -> str:
         return (await self._get(DatasetBody, "")).name
 
@@ -139,28 +126,6 @@ class FoundryInspection:
         response = await self._listing.first_page(transaction, prefix)
         page = raise_for_status(response).read(FilePage)
         return [DatasetFile(file.path, transaction, file.bytes) for file in page.data]
-
-    async def schema(self) -> Sequence[SchemaColumn] | None:
-        response = await self._client.request(self._build_call("/getSchema", self._branch_query))
-        if response.has_error(*NO_SCHEMA_ERRORS):
-            return None
-        fields = raise_for_status(response).read(SchemaBody).schema.field_schema_list
-        return [SchemaColumn(field.name, field.type) for field in fields]
-
-    async def put_schema(self, columns: Sequence[SchemaColumn]) -> None:
-        fields = tuple(SchemaField(column.kind, column.name) for column in columns)
-        body = self._branch_query | {"dataframeReader": "PARQUET", "schema": FieldList(fields)}
-        path, content = f"{self._path}/putSchema", msgspec.json.encode(body)
-        call = ApiCall("inspect", "PUT", path, None, content, "application/json")
-        raise_for_status(await self._client.request(call))
-
-    async def is_readable(self) -> bool:
-        """True if Foundry can read the files as a table."""
-        query = self._branch_query | {"format": "CSV", "rowLimit": "1"}
-        try:
-            return (await self._client.request(self._build_call("/readTable", query))).status == 200
-        except FoundryError:
-            return False  # ReadTableError is a 500
 
     async def _get(self, kind: type[T], path: str, query: Mapping[str, str] | None = None) -> T:
         response = await self._client.request(self._build_call(path, query))

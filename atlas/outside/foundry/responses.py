@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 ERROR_NAME = re.compile(r"[A-Za-z:]{1,80}")
 INSTANCE_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+PAGE_BYTES = 256  # of a body, in which the beginning of a page is sought
 
 Rid = Annotated[str, Meta(pattern=r"^[!-~]{1,255}$")]
 SizeText = Annotated[str, Meta(pattern=r"^[0-9]{1,18}$")]
@@ -125,6 +126,11 @@ class ApiResponse:
     def has_error(self, *names: str) -> bool:
         """True if this is one of these errors of Foundry, with any status."""
         return not self.is_success and self.error.base_name in names
+
+    @property
+    def is_page(self) -> bool:
+        """True if the body is a page, for example of a proxy or for a login."""
+        return self.body[:PAGE_BYTES].lstrip().startswith(b"<")
 
     @property
     def answered_at(self) -> datetime | None:

@@ -18,7 +18,7 @@ from atlas.core.errors import JSON_ERRORS, FoundryError
 from atlas.core.events import EventSink, FoundryCalled, FoundryTokenFetched, FoundryTokenRefused
 from atlas.outside.foundry.errors import build_redirect_error
 from atlas.outside.foundry.observations import Observations
-from atlas.outside.foundry.responses import match_or_empty
+from atlas.outside.foundry.responses import ERROR_NAME, match_or_empty
 from atlas.outside.network import CONNECTION_ERRORS, HttpSession
 
 SCOPE = "api:datasets-read api:datasets-write"
@@ -35,11 +35,12 @@ CHECK_ENDPOINT = f"Check FOUNDRY_HOST and {ENDPOINT_SETTING}. Does a proxy answe
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The token endpoint, and the client that authenticates there."""
+    """The token endpoint, the client that authenticates there, and the scopes that it asks for."""
 
     url: str
     client_id: str
     client_secret: str
+    scope: str = SCOPE
 
 
 class EndpointUnreachable(FoundryError):
@@ -126,6 +127,12 @@ class FoundryToken:
         self.date = headers.get("Date", "")
         if 300 <= status < 400:
             raise build_redirect_error(ENDPOINT_SETTING, status, headers.get("Location", ""))
+        if status in {400, 401, 403} and is_scope_refused(body):
+            raise FoundryError(
+                f"Foundry does not grant our client the scopes {self._credentials.scope} "
+                f"({status}).",
+                remedy="In Foundry, grant these scopes to the application.",
+            )
         return parse_token(status, headers, body), describe_lifetime(body)
 
 
@@ -134,7 +141,7 @@ async def request_token(
 ) -> tuple[int, Mapping[str, str], bytes]:
     """POST to the token endpoint, and return status, headers and body. Raises aiohttp's errors."""
     client = ClientAuth(credentials.client_id, credentials.client_secret, "client_secret_post")
-    form = prepare_token_request("client_credentials", scope=SCOPE)
+    form = prepare_token_request("client_credentials", scope=credentials.scope)
     headers = {"Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
     url, headers, body = client.prepare("POST", credentials.url, headers, form)
     async with session.request(
@@ -188,6 +195,16 @@ def parse_token(status: int, headers: Mapping[str, str], body: bytes) -> Any:
     times = {"expires_in": token_body.expires_in, "expires_at": token_body.expires_at}
     valid = {name: seconds for name, each in times.items() if (seconds := parse_seconds(each))}
     return OAuth2Token({"access_token": token_body.access_token, **valid})
+
+
+def is_scope_refused(body: bytes) -> bool:
+    """True if an error is about a scope: `invalid_scope` (RFC 6749), or Foundry's InvalidScope."""
+    try:
+        envelope = msgspec.json.decode(body, type=dict[str, Any])
+    except JSON_ERRORS:
+        return False
+    name = match_or_empty(ERROR_NAME, envelope.get("errorName"))
+    return envelope.get("error") == "invalid_scope" or name.endswith("InvalidScope")
 
 
 def parse_seconds(value: object) -> int | None:

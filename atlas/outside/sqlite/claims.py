@@ -6,7 +6,12 @@ import msgspec
 
 from atlas.core.commits import Backlog, Lane
 from atlas.core.messages import GroupLimits
-from atlas.outside.sqlite.capacity import SMALL_BYTES, SMALL_SHARE
+from atlas.outside.journal.group_rules import (
+    REFUSED,
+    REFUSED_MAX,
+    isolated_exports_max,
+    size_classes,
+)
 
 CLAIM = """
     WITH group_now AS (
@@ -57,11 +62,6 @@ FULL = """
 CLAIMED = "SELECT exports FROM total WHERE status = 'claimed'"
 IS_ANY = "SELECT EXISTS (SELECT 1 FROM export WHERE status = 'claimed')"
 HAS_FRESH = "SELECT EXISTS (SELECT 1 FROM export WHERE status = 'claimed' AND isolation = 0)"
-UNLIMITED = 2**62  # bytes; larger than any export
-LATE_SHARE = 1 + 1 / 16  # of the byte limit, after the transaction has begun
-REFUSED = 1  # isolation of an export whose file Foundry has refused
-REFUSED_MAX = 64  # such exports in a group: one wave of uploads
-DIVISORS = {2: 8, 3: 64}  # of the export limit, by isolation; from 4 on, an export is alone
 
 
 def read_backlog(db: sqlite3.Connection, limits: GroupLimits) -> Backlog:
@@ -90,20 +90,9 @@ def claim(db: sqlite3.Connection, limits: GroupLimits, lane: Lane) -> None:
 
 
 def claim_fresh(db: sqlite3.Connection, limits: GroupLimits, *, is_late: bool = False) -> None:
-    """Claim the oldest fresh exports, small ones first.
-
-    So a daily sync need not wait for years of data. A share of the group is reserved for large
-    exports, so that they do not starve. A late claim may exceed the byte limit by a sixteenth for
-    small exports.
-    """
-    small_share = LATE_SHARE if is_late else SMALL_SHARE
-    for share, bytes_end in ((small_share, SMALL_BYTES), (1.0, UNLIMITED)):
-        params = {
-            "exports_max": limits.exports_max,
-            "bytes_max": int(limits.bytes_max * share),
-            "bytes_end": bytes_end,
-        }
-        db.execute(CLAIM, params)
+    """Claim the oldest fresh exports, small ones first."""
+    for each in size_classes(limits, is_late=is_late):
+        db.execute(CLAIM, each._asdict() | {"exports_max": limits.exports_max})
 
 
 def claim_isolated(db: sqlite3.Connection, limits: GroupLimits) -> None:
@@ -112,11 +101,7 @@ def claim_isolated(db: sqlite3.Connection, limits: GroupLimits) -> None:
     if row is None:
         return
     (isolation,) = row
-    exports_max = REFUSED_MAX
-    if isolation > REFUSED:
-        divisor = DIVISORS.get(isolation, limits.exports_max)
-        exports_max = max(1, limits.exports_max // divisor)
-    claim_failed(db, limits, isolation, exports_max)
+    claim_failed(db, limits, isolation, isolated_exports_max(limits, isolation))
 
 
 def claim_failed(

@@ -4,14 +4,11 @@ An export that fails moves to the end of the queue of failed exports, which is s
 """
 
 import sqlite3
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Any
 
-import msgspec
-
-from atlas.core.commits import Conclusion, Verdict, VerdictKind
-from atlas.outside.sqlite.row_codec import COLUMNS
+from atlas.core.commits import Conclusion, VerdictKind
+from atlas.outside.journal.verdicts import DAMAGED_REASON, order_verdicts
+from atlas.outside.sqlite.columns import COLUMNS
 
 SELECTED = "status = 'claimed' AND number IN (SELECT value FROM json_each(:numbers))"
 COMMITTED = f"""
@@ -20,7 +17,7 @@ COMMITTED = f"""
 """
 CORRUPT = f"""
     UPDATE export SET
-        status = 'set_aside', reason = 'damaged on the disk', file = NULL, file_bytes = NULL
+        status = 'set_aside', reason = '{DAMAGED_REASON}', file = NULL, file_bytes = NULL
     WHERE {SELECTED} RETURNING {COLUMNS}
 """
 LATER = "since = :newest, turn = :turn, reason = :reason, file = NULL, file_bytes = NULL"
@@ -88,16 +85,3 @@ def apply_conclusion(db: sqlite3.Connection, conclusion: Conclusion) -> list[Row
         has_evidence = has_evidence or verdict.kind == "committed"
         rows += db.execute(STATEMENTS[verdict.kind], params).fetchall()
     return rows
-
-
-def order_verdicts(
-    conclusion: Conclusion, claimed: Mapping[int, str]
-) -> Iterator[tuple[Verdict, list[int]]]:
-    """Yield each verdict with the numbers of its exports; commits first: they are evidence."""
-    by_verdict = defaultdict[Verdict, list[int]](list)
-    for number, id in claimed.items():
-        by_verdict[conclusion.find_verdict(id)].append(number)
-    order = list(get_args(VerdictKind))
-    for verdict in sorted(by_verdict, key=lambda each: order.index(each.kind)):
-        kind = "released" if verdict.kind == "moved" else verdict.kind
-        yield msgspec.structs.replace(verdict, kind=kind), by_verdict[verdict]

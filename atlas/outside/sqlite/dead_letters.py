@@ -9,23 +9,25 @@ import msgspec
 
 from atlas.core import identifiers
 from atlas.core.messages import Receipt, StageInput
-from atlas.outside.sqlite.capacity import CapacityLimit
-from atlas.outside.sqlite.compression import compress
-from atlas.outside.sqlite.group_commit import GroupCommit, run_in_commit
-from atlas.outside.sqlite.row_codec import (
-    COLUMNS,
-    HAS_PAYLOAD,
-    IMMUTABLE_COLUMNS,
-    INSERT_PAYLOAD,
-    SELECT_PAYLOAD,
+from atlas.outside.journal.compression import compress
+from atlas.outside.journal.entries import CRASH_REASON, build_replayed
+from atlas.outside.journal.row_codec import (
     ExportRow,
     ImmutableColumns,
     PrivateFields,
     RowCodec,
     build_row_aad,
 )
+from atlas.outside.sqlite.capacity import CapacityLimit
+from atlas.outside.sqlite.columns import (
+    COLUMNS,
+    HAS_PAYLOAD,
+    IMMUTABLE_COLUMNS,
+    INSERT_PAYLOAD,
+    SELECT_PAYLOAD,
+)
+from atlas.outside.sqlite.group_commit import GroupCommit, run_in_commit
 
-CRASH_REASON = "it crashes a stage"
 ORIGINAL = f"status = 'set_aside' AND reason = '{CRASH_REASON}'"
 INSERT = f"""
     INSERT INTO export ({IMMUTABLE_COLUMNS}, moment, label, status, reason)
@@ -35,10 +37,17 @@ INSERT = f"""
 FIND = f"SELECT {COLUMNS} FROM export WHERE id = ?"
 FIND_ORIGINAL = f"SELECT {COLUMNS}, {SELECT_PAYLOAD} FROM export WHERE id = ? AND {ORIGINAL}"
 # IS NOT, because version 1 stored no reason
+REQUEUED = f"""
+    status = 'set_aside' AND reason IS NOT '{CRASH_REASON}' AND (:id IS NULL OR id = :id)
+        AND {HAS_PAYLOAD}
+"""
 REQUEUE = f"""
     UPDATE export SET status = 'accepted', tries = 0, since = NULL, reason = NULL, rid = NULL
-    WHERE status = 'set_aside' AND reason IS NOT '{CRASH_REASON}' AND (:id IS NULL OR id = :id)
-        AND {HAS_PAYLOAD}
+    WHERE {REQUEUED}
+"""
+ENQUEUE_FOR_STREAM = f"""
+    INSERT OR IGNORE INTO unpublished (number, rows, bytes)
+    SELECT number, ingested, bytes FROM export WHERE {REQUEUED}
 """
 ABANDON = """
     UPDATE export SET status = 'abandoned' WHERE status = 'set_aside' AND (:id IS NULL OR id = :id)
@@ -51,10 +60,18 @@ _decoder = msgspec.msgpack.Decoder(StageInput)
 class SqliteDeadLetters:
     """Implements `ports.DeadLetters`."""
 
-    def __init__(self, commits: GroupCommit, codec: RowCodec, capacity: CapacityLimit) -> None:
+    def __init__(
+        self,
+        commits: GroupCommit,
+        codec: RowCodec,
+        capacity: CapacityLimit,
+        *,
+        is_streamed: bool = False,
+    ) -> None:
         self._commits = commits
         self._codec = codec
         self._capacity = capacity
+        self._is_streamed = is_streamed
 
     @run_in_commit
     def store(self, db: sqlite3.Connection, original: StageInput, id: str, at: datetime) -> Receipt:
@@ -62,8 +79,7 @@ class SqliteDeadLetters:
         db.execute("DELETE FROM export WHERE id = ? AND status = 'abandoned'", [id])
         existing = db.execute(FIND, [id]).fetchone()
         if existing:
-            receipt = codec.build_receipt(ExportRow(*existing))
-            return msgspec.structs.replace(receipt, replayed=True)
+            return build_replayed(codec, ExportRow(*existing))
         message = _encoder.encode(original)
         self._capacity.check(db, len(message))
         fixed = ImmutableColumns(
@@ -101,6 +117,8 @@ class SqliteDeadLetters:
 
     @run_in_commit
     def requeue(self, db: sqlite3.Connection, id: str | None) -> int:
+        if self._is_streamed:
+            db.execute(ENQUEUE_FOR_STREAM, {"id": id})
         return db.execute(REQUEUE, {"id": id}).rowcount
 
     @run_in_commit

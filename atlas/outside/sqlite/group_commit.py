@@ -10,6 +10,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import wraps
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
@@ -20,6 +21,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 JOBS_MAX = 256
+CHECKPOINT_PAGES, HELD_PAGES = 4_096, 262_144  # of 4 KiB: 16 MiB and 1 GiB
 DISK_ERRORS = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 BUG_ERRORS = sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError
 
@@ -70,7 +72,7 @@ class GroupCommit:
     """Runs operations on the connection, each atomically, many to a commit.
 
     `connect` opens another connection after the disk has failed; `begin` is called at the start of
-    each transaction. Both run in the thread.
+    each transaction, `end` before its commit. All run in the thread.
     """
 
     def __init__(
@@ -79,11 +81,13 @@ class GroupCommit:
         thread: ThreadPoolExecutor,
         connect: Connect,
         begin: Callable[[], None] = lambda: None,
+        end: Callable[[sqlite3.Connection], None] = lambda _: None,
     ) -> None:
         self._db: sqlite3.Connection | None = db
         self._thread = thread
         self._connect = connect
         self._begin = begin
+        self._end = end
         self._is_committing = False
         # Unbounded, because its users are bounded: a job with an export belongs to a worker of a
         # stage or to an upload, and each request has one small job at a time.
@@ -111,6 +115,21 @@ class GroupCommit:
         error = await loop.run_in_executor(self._thread, self._vacuum)
         if error is not None:
             raise error
+
+    async def freeze(self) -> None:
+        """Write the WAL into the main file, which stays unchanged until `unfreeze`.
+
+        After HELD_PAGES it changes all the same, so that the WAL does not fill the disk. Raises
+        Unavailable.
+        """
+        loop = asyncio.get_running_loop()
+        error = await loop.run_in_executor(self._thread, self._freeze)
+        if error is not None:
+            raise error
+
+    async def unfreeze(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._set_checkpoint, CHECKPOINT_PAGES)
 
     def _commit_queue(self) -> None:
         """Start a commit, outside any task: each caller wakes up once, when its own job is done."""
@@ -140,6 +159,7 @@ class GroupCommit:
             self._begin()
             if not all(job.attempt(db) for job in jobs):
                 self._repeat_in_savepoints(db, jobs)
+            self._end(db)
             db.execute("COMMIT")
         except BUG_ERRORS:
             raise
@@ -178,9 +198,33 @@ class GroupCommit:
             return build_error(error)
         return None
 
+    def _freeze(self) -> AtlasError | None:
+        try:
+            self._db = db = self._db or self._connect()
+            is_busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            self._close_if_disk_failed(error)
+            return build_error(error)
+        self._set_checkpoint(HELD_PAGES)
+        return Unavailable("The journal is in use. Try again.") if is_busy else None
+
+    def _set_checkpoint(self, pages: int) -> None:
+        """Set the length of the WAL from which on it is written into the main file."""
+        if self._db is not None:  # another connection starts with the default
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+
     def _close_if_disk_failed(self, error: sqlite3.Error) -> None:
         if primary_code(error) in DISK_ERRORS:
             self.close()
+
+    def finish(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Do the last work in a commit of its own, and close the connection, in the thread."""
+        if self._db is not None:
+            with suppress(sqlite3.Error):
+                self._db.execute("BEGIN IMMEDIATE")
+                work(self._db)
+                self._db.execute("COMMIT")
+        self.close()
 
     def close(self) -> None:
         """Close the connection, in the thread. The next operation opens the journal again.

@@ -3,16 +3,25 @@
 import shutil
 import sqlite3
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from atlas.core import identifiers
 from atlas.core.errors import Unavailable
-from atlas.core.inspection import ExportTotals, JournalHealth
+from atlas.core.inspection import (
+    COUNTED_EXPORTS_MAX,
+    CommittedRows,
+    ExportTotals,
+    JournalHealth,
+)
+from atlas.outside.journal.capacity import CapacityLimits
+from atlas.outside.journal.entries import build_entry
+from atlas.outside.journal.row_codec import RowCodec
 from atlas.outside.sqlite import schema
-from atlas.outside.sqlite.capacity import CapacityLimits
 from atlas.outside.sqlite.group_commit import GroupCommit, run_in_commit
-from atlas.outside.sqlite.ledger import SELECT, WRITE_TEST, build_entry, find_oldest
-from atlas.outside.sqlite.row_codec import RowCodec
+from atlas.outside.sqlite.ledger import SELECT, WRITE_TEST, find_oldest, split_row
+from atlas.outside.sqlite.phones import read_ages
+from atlas.outside.sqlite.stream import read_backlog
 
 INSTANCE = " (errorInstanceId"  # the part of a reason from here on differs for each response
 KIND = f"substr(reason, 1, instr(reason || '{INSTANCE}', '{INSTANCE}') - 1)"
@@ -25,6 +34,12 @@ REASONS = f"""
 IS_SET_ASIDE = "status = 'set_aside'"
 IS_FAILED = "status IN ('accepted', 'claimed') AND isolation > 0"
 LAST = f"{SELECT} WHERE status = 'committed' ORDER BY number DESC LIMIT 1"
+COMMITTED = f"""
+    SELECT count(*), coalesce(sum(ingested), 0), min(number), rid FROM (
+        SELECT number, ingested, rid FROM export WHERE status = 'committed'
+        ORDER BY number DESC LIMIT {COUNTED_EXPORTS_MAX}
+    )
+"""
 INTENTS = "SELECT count(*) FROM intent"
 
 
@@ -84,10 +99,18 @@ def read_condition(
             rid for (rid,) in db.execute("SELECT rid FROM open_transaction").fetchall()
         ),
         attempts=db.execute(INTENTS).fetchone()[0],
-        last=build_entry(last, codec) if last else None,
+        last=build_entry(split_row(last), codec) if last else None,
+        committed=read_committed(db),
         damaged_copies=() if path is None else list_copies(path),
         notes=notes,
+        unpublished=read_backlog(db),
+        phones=tuple(read_ages(db, datetime.now(UTC))),
     )
+
+
+def read_committed(db: sqlite3.Connection) -> CommittedRows:
+    exports, rows, _, oldest = db.execute(COMMITTED).fetchone()  # the transaction of min(number)
+    return CommittedRows(exports, rows, oldest or "")
 
 
 def count_reasons(db: sqlite3.Connection, condition: str) -> dict[str, int]:

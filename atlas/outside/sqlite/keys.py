@@ -9,21 +9,27 @@ All of this is checked before SQLite opens the journal, so that nothing changes 
 
 import base64
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from atlas.core.errors import ConfigurationError, CorruptEntry
-from atlas.outside.sqlite import cipher
-from atlas.outside.sqlite.cipher import Cipher
+from atlas.core.errors import ConfigurationError
+from atlas.outside.journal import cipher
+from atlas.outside.journal.cipher import Cipher
+from atlas.outside.journal.keys import (
+    CHECK_AAD,
+    decode_key,
+    decrypt_destination,
+    encrypt_destination,
+    fits_check,
+    parse_key,
+    require_destination,
+)
 from atlas.outside.sqlite.disk import damage
 from atlas.outside.sqlite.disk.folder import build_sibling_path, read_only_uri, write
 from atlas.outside.sqlite.reconciliation import has_committed
 
-KEY_BYTES = 32
 OWNER_ONLY = 0o600
-CHECK_AAD = b"the root of this journal"
-DESTINATION_AAD = b"where the exports of this journal go"
 
 
 def open_cipher(path: Path, keys: Sequence[bytes]) -> Cipher:
@@ -60,22 +66,15 @@ def unwrap_data_keys(path: Path, keys: Sequence[bytes]) -> list[bytes]:
     secrets = read_stored_secrets(path)
     copies = [each for each in (secrets.get("root"), read_wrapped_key(path)) if each is not None]
     unwrapped = [cipher.unwrap_key(copy, key) for copy in copies for key in keys]
-    data_keys = [each for each in unwrapped if each is not None and is_data_key(each, secrets)]
+    data_keys = [
+        each for each in unwrapped if each is not None and fits_check(each, secrets.get("check"))
+    ]
     if copies and not data_keys:
         raise ConfigurationError(
             f"ATLAS_JOURNAL_KEY does not open the journal {path}: it was encrypted with another "
             "key. Add that key to the end of the list. If it is lost: atlas exports discard."
         )
     return data_keys
-
-
-def is_data_key(data_key: bytes, secrets: Mapping[str, bytes]) -> bool:
-    """True if this is the data key of the journal, not of an earlier one at the same path."""
-    check = secrets.get("check")
-    try:
-        return check is None or Cipher(data_key).decrypt(check, CHECK_AAD) == b""
-    except CorruptEntry:
-        return False
 
 
 def store_key(db: sqlite3.Connection, path: Path, cipher: Cipher) -> None:
@@ -126,27 +125,9 @@ def read_key_file(path: Path, *, is_new: bool) -> bytes:
     except (FileNotFoundError, ValueError, ConfigurationError) as error:
         raise ConfigurationError(
             f"ATLAS_JOURNAL_KEY is not set, and the journal {path} is encrypted with a key that is "
-            f"not in {file}. If it is lost: atlas exports discard."
+            f"not in {file}. A copy of a journal needs a copy of its key file next to it. If the "
+            "key is lost: atlas exports discard."
         ) from error
-
-
-def parse_key(text: str) -> bytes:
-    """Decode 32 bytes from base64. Raises ConfigurationError."""
-    key = decode_key(text.encode())
-    if len(key) != KEY_BYTES:
-        raise ConfigurationError(
-            "ATLAS_JOURNAL_KEY must be one key, or several separated by commas: 32 bytes each, as "
-            "base64. To create one: head -c 32 /dev/urandom | base64"
-        )
-    return key
-
-
-def decode_key(text: bytes) -> bytes:
-    """Decode base64; b"", which is never a valid key, if that fails."""
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError:
-        return b""
 
 
 def default_key_path(path: Path) -> Path:
@@ -155,27 +136,10 @@ def default_key_path(path: Path) -> Path:
 
 
 def store_destination(db: sqlite3.Connection, path: Path, cipher: Cipher, destination: str) -> None:
-    """Record the dataset and branch. Raises ConfigurationError if exports are committed elsewhere.
-
-    Receipts would be false otherwise: an export would count as `replayed` in a dataset that never
-    received it. Before the first commit the destination may change, for example to fix a wrong RID.
-    """
-    before = read_destination(db, cipher)
-    if before == destination:
-        return
-    if before is not None and has_committed(db):
-        raise ConfigurationError(
-            f"The journal {path} has committed exports to {before}, but FOUNDRY_DATASET_RID and "
-            f"FOUNDRY_BRANCH name {destination}. Use another journal for that: set ATLAS_JOURNAL."
-        )
-    encrypted = cipher.encrypt(destination.encode(), DESTINATION_AAD)
-    db.execute("INSERT OR REPLACE INTO secret VALUES ('destination', ?)", [encrypted])
-
-
-def read_destination(db: sqlite3.Connection, cipher: Cipher) -> str | None:
-    """Return None in a new journal, in one of an earlier version, and if it is corrupt."""
+    """Record the dataset and branch. Raises ConfigurationError if exports are in another one."""
     row = db.execute("SELECT value FROM secret WHERE name = 'destination'").fetchone()
-    try:
-        return cipher.decrypt(row[0], DESTINATION_AAD).decode() if row else None
-    except CorruptEntry:
-        return None
+    stored = decrypt_destination(cipher, row[0] if row else None)
+    if stored != destination:
+        require_destination(str(path), stored, destination, has_committed=has_committed(db))
+        encrypted = encrypt_destination(cipher, destination)
+        db.execute("INSERT OR REPLACE INTO secret VALUES ('destination', ?)", [encrypted])

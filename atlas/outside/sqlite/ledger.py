@@ -5,16 +5,16 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
-from atlas.core import identifiers
-from atlas.core.messages import Isolation, JournalEntry, JournalPage, ListedStatus
+from atlas.core.messages import JournalEntry, JournalPage, ListedStatus
 from atlas.core.status import JournalTotals
+from atlas.outside.journal.entries import LedgerRow, build_entry
+from atlas.outside.journal.row_codec import ExportRow, RowCodec
+from atlas.outside.journal.search import PREFIX_END, SearchQuery, SearchResult
 from atlas.outside.sqlite import schema
 from atlas.outside.sqlite.capacity import CapacityLimit
+from atlas.outside.sqlite.columns import COLUMNS
 from atlas.outside.sqlite.group_commit import GroupCommit, run_in_commit
-from atlas.outside.sqlite.row_codec import COLUMNS, ExportRow, RowCodec, build_receipt
-from atlas.outside.sqlite.search import PREFIX_END, PUBLIC_STATUS, Search, SearchQuery, SearchResult
+from atlas.outside.sqlite.search import PUBLIC_STATUS, Search
 
 SELECT = f"SELECT number, tries, reason, isolation, {COLUMNS} FROM export"
 PAGE = f"{SELECT} WHERE {{}} AND number < ? ORDER BY number DESC LIMIT ?"
@@ -30,7 +30,6 @@ OLDEST = "SELECT at FROM export WHERE status = '{}' ORDER BY number LIMIT 1"
 FAILED = "status = '{}' AND isolation > 0"
 FAILED_COUNT = f"SELECT count(*) FROM export WHERE {FAILED}"
 FAILED_LAST = f"SELECT reason FROM export WHERE {FAILED} ORDER BY turn DESC LIMIT 1"
-ISOLATIONS: tuple[Isolation, ...] = "none", "own_file", "small_group", "small_group", "alone"
 RECOUNT_SECONDS = 60.0  # counting a million exports takes a tenth of a second
 
 
@@ -73,7 +72,7 @@ class SqliteLedger:
         page = rows[:limit]
         return JournalPage(
             totals=dict(db.execute(COUNTS).fetchall()),
-            entries=tuple(build_entry(row, self._codec) for row in page),
+            entries=tuple(build_entry(split_row(row), self._codec) for row in page),
             before=page[-1][0] if len(rows) > limit else None,
         )
 
@@ -83,7 +82,7 @@ class SqliteLedger:
         rows = [row for each in result.numbers for row in db.execute(select, [each])]
         return JournalPage(
             totals=dict(db.execute(COUNTS).fetchall()),
-            entries=tuple(build_entry(row, self._codec) for row in rows),
+            entries=tuple(build_entry(split_row(row), self._codec) for row in rows),
             before=result.before,
             looked_at=result.looked_at,
         )
@@ -92,7 +91,7 @@ class SqliteLedger:
     def find_entry(self, db: sqlite3.Connection, id: str) -> JournalEntry | None:
         select = f"{SELECT} WHERE id >= ? AND id < ? ORDER BY id LIMIT 2"
         rows = db.execute(select, [id, id + PREFIX_END]).fetchall()
-        return build_entry(rows[0], self._codec) if len(rows) == 1 else None
+        return build_entry(split_row(rows[0]), self._codec) if len(rows) == 1 else None
 
     @run_in_commit
     def read_totals(self, db: sqlite3.Connection) -> JournalTotals:
@@ -136,19 +135,10 @@ def select_by_status(
     return sorted(rows, reverse=True)[:limit]
 
 
-def build_entry(row: tuple[Any, ...], codec: RowCodec) -> JournalEntry:
-    """Build an entry from the columns of SELECT. Users are shown as pseudonyms only."""
-    _, tries, reason, isolation, *columns = row
-    export = ExportRow(*columns)
-    fields, at = codec.fields_or_default(export)
-    user = export.user[: identifiers.PSEUDONYM_CHARACTERS]
-    receipt = build_receipt(export, fields, at)
-    path = identifiers.pseudonymize_path(receipt.path, user) if receipt.path else ""
-    receipt = msgspec.structs.replace(receipt, path=path)
-    shown: Isolation = "none"
-    if receipt.status == "accepted":
-        shown = ISOLATIONS[min(isolation, len(ISOLATIONS) - 1)]
-    return JournalEntry(receipt, user, export.size, tries, reason, fields.correlation_id, shown)
+def split_row(row: tuple[Any, ...]) -> LedgerRow:
+    """Split the columns of SELECT."""
+    number, tries, reason, isolation, *columns = row
+    return LedgerRow(number, tries, reason, isolation, ExportRow(*columns))
 
 
 def count_failed(db: sqlite3.Connection) -> int:

@@ -10,10 +10,9 @@ import msgspec
 
 from atlas.core import identifiers
 from atlas.core.commits import Backlog, Conclusion, Intent, Lane, WorkInHand
-from atlas.core.errors import CorruptEntry, OutOfOrder
+from atlas.core.errors import CorruptEntry
 from atlas.core.messages import (
     BranchSnapshot,
-    ClaimedExport,
     CommitGroup,
     File,
     FileFormat,
@@ -22,21 +21,18 @@ from atlas.core.messages import (
     TransactionKind,
 )
 from atlas.core.personal_data import DatasetFile
+from atlas.outside.journal import call_order
+from atlas.outside.journal.entries import ClaimedRow, group_by_file
+from atlas.outside.journal.retention import ReceiptRetention
+from atlas.outside.journal.row_codec import ExportRow, RowCodec
 from atlas.outside.sqlite import claims, reconciliation
 from atlas.outside.sqlite.capacity import CapacityLimit
+from atlas.outside.sqlite.columns import COLUMNS, SELECT_PAYLOAD
 from atlas.outside.sqlite.conclusions import apply_conclusion
 from atlas.outside.sqlite.group_commit import GroupCommit, run_in_commit
 from atlas.outside.sqlite.intake import find_later_path
 from atlas.outside.sqlite.reconciliation import encode_ids
-from atlas.outside.sqlite.retention import ReceiptRetention
-from atlas.outside.sqlite.row_codec import (
-    COLUMNS,
-    NO_FIELDS,
-    SELECT_PAYLOAD,
-    ExportRow,
-    RowCodec,
-    find_path,
-)
+from atlas.outside.sqlite.retention import prune
 
 SELECT_CLAIMED = f"SELECT {COLUMNS}, isolation, tries FROM export WHERE status = 'claimed'"
 CLAIMED = f"{SELECT_CLAIMED} ORDER BY number"
@@ -50,8 +46,6 @@ RECORD_FILE = """
     WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?))
 """
 CLEAR_INTENTS = "DELETE FROM intent"
-
-ClaimedRow = tuple[ExportRow, int, int]  # with isolation and tries
 
 
 class SqliteOutbox:
@@ -68,6 +62,9 @@ class SqliteOutbox:
         self._codec = codec
         self._capacity = capacity
         self._retention = retention
+
+    async def confirm_lead(self) -> None:
+        """Do nothing: the process that has the file open leads."""
 
     @run_in_commit
     def read_backlog(self, db: sqlite3.Connection, limits: GroupLimits) -> Backlog:
@@ -101,10 +98,8 @@ class SqliteOutbox:
     ) -> CommitGroup:
         recorded = read_open(db)
         if recorded != transaction:
-            if recorded is not None or not read_intents(db):
-                raise OutOfOrder(
-                    "A transaction is recorded without an intent, or while another one is open."
-                )
+            has_intent = bool(read_intents(db))
+            call_order.require_intent(has_intent=has_intent, recorded=recorded)
             if claims.has_fresh(db):
                 claims.claim_fresh(db, limits, is_late=True)
             db.execute(CLEAR_INTENTS)  # the transaction settles them
@@ -123,31 +118,23 @@ class SqliteOutbox:
     ) -> File:
         encoded = encode_ids(ids)
         rows = split_rows(db.execute(CLAIMED_BY_ID, [encoded]).fetchall())
-        if not rows or len(rows) != len(ids):
-            raise OutOfOrder(
-                "A file is recorded for no export, or for exports that are not claimed."
-            )
-        if len(rows) > 1 and not is_shared:
-            raise OutOfOrder("A file that is not shared is recorded for several exports.")
+        call_order.require_claimed(len(rows), len(ids), is_shared=is_shared)
         name: str = format
         if is_shared:
-            first_path = self._codec.decrypt_fields(rows[0][0]).path
+            first_path = self._codec.decrypt_fields(rows[0].row).path
             name = find_free_group_path(db, first_path, format, encoded)
         db.execute(RECORD_FILE, [name, size, encoded])
-        (file,) = self._group_by_file(
-            (row._replace(file=name, file_bytes=size), isolation, tries)
-            for row, isolation, tries in rows
-        )
+        filed = [each._replace(row=each.row._replace(file=name, file_bytes=size)) for each in rows]
+        (file,) = group_by_file(self._codec, filed)
         return file
 
     @run_in_commit
     def conclude(self, db: sqlite3.Connection, conclusion: Conclusion) -> Sequence[Receipt]:
         recorded = read_open(db)
         is_in_hand = recorded is not None or claims.has_claimed(db)
-        if is_in_hand and recorded != conclusion.transaction:
-            raise OutOfOrder(
-                "The conclusion names another transaction than the one recorded as open."
-            )
+        call_order.require_recorded(
+            conclusion.transaction, recorded=recorded, is_in_hand=is_in_hand
+        )
         for id, verdict in conclusion.verdicts.items():
             if verdict.kind == "moved":
                 self._move(db, id)
@@ -176,13 +163,10 @@ class SqliteOutbox:
         return reconciliation.filter_own_transactions(db, transactions)
 
     @run_in_commit
-    def has_committed(self, db: sqlite3.Connection) -> bool:
-        return reconciliation.has_committed(db)
-
-    @run_in_commit
     def list_uncommitted(self, db: sqlite3.Connection, after: str) -> Sequence[File]:
         rows = reconciliation.read_uncommitted(db, after)
-        return self._group_by_file((row._replace(file=None, file_bytes=None), 0, 0) for row in rows)
+        own = [ClaimedRow(row._replace(file=None, file_bytes=None)) for row in rows]
+        return group_by_file(self._codec, own)
 
     @run_in_commit
     def mark_found(
@@ -191,11 +175,15 @@ class SqliteOutbox:
         rows = [row for file, ids in matches for row in reconciliation.mark_found(db, ids, file)]
         return self._finish_rows(db, rows)
 
+    async def list_doubtful(self) -> Collection[str]:
+        return ()
+
+    async def clear_doubt(self, ids: Collection[str]) -> None:
+        """Do nothing: a file on a disk does not lose its latest commits."""
+
     def _require_nothing_in_hand(self, db: sqlite3.Connection) -> None:
-        if claims.has_claimed(db) or read_open(db) is not None:
-            raise OutOfOrder(
-                "A transaction is about to begin while a group or a transaction is in hand."
-            )
+        is_in_hand = claims.has_claimed(db) or read_open(db) is not None
+        call_order.require_nothing_in_hand(is_in_hand=is_in_hand)
 
     def _move(self, db: sqlite3.Connection, id: str) -> None:
         """Give a claimed export a later path; with an earlier one, two exports could swap paths."""
@@ -217,35 +205,19 @@ class SqliteOutbox:
         committed = [row.size for row in rows if row.status == "committed"]
         if committed:
             self._capacity.record_committed(sum(committed))
-            self._retention.prune(db, len(committed))
+            prune(db, self._retention, len(committed))
         ended = [row for row in rows if row.status in {"committed", "set_aside"}]
         return [self._codec.build_receipt(row) for row in ended]
 
     def _read_claimed(self, db: sqlite3.Connection) -> CommitGroup | None:
         rows = db.execute(CLAIMED).fetchall()
-        return CommitGroup(self._group_by_file(split_rows(rows))) if rows else None
-
-    def _group_by_file(self, rows: Iterable[ClaimedRow]) -> tuple[File, ...]:
-        """Group exports by the file recorded for them.
-
-        An export with corrupt fields has no path; its payload cannot be read either.
-        """
-        files: dict[str, tuple[str, int, list[ClaimedExport]]] = {}
-        for row, isolation, tries in rows:
-            try:
-                fields = self._codec.decrypt_fields(row)
-            except CorruptEntry:
-                fields = NO_FIELDS
-            details = fields.correlation_id, fields.trace, isolation, tries, fields.sub
-            export = ClaimedExport(row.id, row.size, row.ingested, *details)
-            size = row.size if row.file_bytes is None else row.file_bytes
-            path = find_path(row, fields)
-            files.setdefault(path or row.id, (path, size, []))[2].append(export)
-        return tuple(File(path, size, tuple(exports)) for path, size, exports in files.values())
+        return CommitGroup(group_by_file(self._codec, split_rows(rows))) if rows else None
 
 
 def split_rows(rows: Iterable[tuple[Any, ...]]) -> list[ClaimedRow]:
-    return [(ExportRow(*columns), isolation, tries) for *columns, isolation, tries in rows]
+    return [
+        ClaimedRow(ExportRow(*columns), isolation, tries) for *columns, isolation, tries in rows
+    ]
 
 
 def find_free_group_path(

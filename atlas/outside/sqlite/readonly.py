@@ -15,14 +15,14 @@ from atlas.core import identifiers
 from atlas.core.diagnosis import CheckFailed
 from atlas.core.errors import CommandError, ConfigurationError, JournalLocked
 from atlas.core.inspection import JournalHealth
+from atlas.outside.journal.capacity import CapacityLimits
+from atlas.outside.journal.row_codec import RowCodec
 from atlas.outside.sqlite import keys, schema, upgrades
-from atlas.outside.sqlite.capacity import CapacityLimits
 from atlas.outside.sqlite.disk import damage, lock, wal
 from atlas.outside.sqlite.disk.filesystem_type import require_local
 from atlas.outside.sqlite.disk.folder import build_sibling_path, read_only_uri
 from atlas.outside.sqlite.inspector import read_condition
 from atlas.outside.sqlite.journal import decode_lossy, resolve_path
-from atlas.outside.sqlite.row_codec import RowCodec
 
 RESTART_REMEDY = (
     "Start Atlas: it keeps a copy, delivers everything readable, and reports what was lost."
@@ -91,21 +91,28 @@ class ReadOnlyInspector:
         return identifiers.pseudonymize(self._user_key, sub)
 
     def _inspect_file(self, path: Path) -> JournalHealth:
-        if wal.find_damage(build_sibling_path(path, "-wal")) is not None:
-            raise CheckFailed("The write-ahead log of the journal is damaged.", RESTART_REMEDY)
         codec = RowCodec(keys.open_readonly(path, self._keys))
         self._user_key = codec.cipher.user_key
-        with open_or_copy(path) as (db, opened_path):
-            version = db.execute("PRAGMA user_version").fetchone()[0]
+        with open_intact(path, codec) as (db, version):
             notes = (
                 ()
                 if version == schema.VERSION
                 else (f"written by an earlier version (v{version})",)
             )
-            upgrades.prepare(db, path, codec)
-            if damage.is_corrupt(db, opened_path) or not schema.schema_matches(db):
-                raise CheckFailed("The journal is damaged.", RESTART_REMEDY)
             return read_condition(db, codec, self._limits, path, notes)
+
+
+@contextmanager
+def open_intact(path: Path, codec: RowCodec) -> Iterator[tuple[sqlite3.Connection, int]]:
+    """Open a journal whose lock is held, and yield its version. Raises CheckFailed if damaged."""
+    if wal.find_damage(build_sibling_path(path, "-wal")) is not None:
+        raise CheckFailed("The write-ahead log of the journal is damaged.", RESTART_REMEDY)
+    with open_or_copy(path) as (db, opened_path):
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        upgrades.prepare(db, path, codec)
+        if damage.is_corrupt(db, opened_path) or not schema.schema_matches(db):
+            raise CheckFailed("The journal is damaged.", RESTART_REMEDY)
+        yield db, version
 
 
 @contextmanager

@@ -4,10 +4,11 @@ import sqlite3
 from collections.abc import Sequence
 
 from atlas.core import identifiers
-from atlas.core.errors import Rejected
 from atlas.core.messages import Receipt, ReceiptPage, User
+from atlas.outside.journal.entries import decode_cursor
+from atlas.outside.journal.row_codec import ExportRow, RowCodec
+from atlas.outside.sqlite.columns import COLUMNS
 from atlas.outside.sqlite.group_commit import GroupCommit, run_in_commit
-from atlas.outside.sqlite.row_codec import COLUMNS, ExportRow, RowCodec
 
 PAGE = f"""
     SELECT moment, {COLUMNS} FROM export
@@ -59,12 +60,3 @@ class SqliteReceipts:
         cipher = self._codec.cipher
         params = [cipher.hash_user(user.sub), cipher.hash_text(stream_id)]
         return [self._codec.build_receipt(ExportRow(*row)) for row in db.execute(PARTS, params)]
-
-
-def decode_cursor(cursor: str | None) -> int:
-    """Return the moment before which the page begins. Raises Rejected for an invalid cursor."""
-    if cursor is None:
-        return 2**62
-    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 19):
-        raise Rejected("cursor is invalid: use the one of the previous page.")
-    return int(cursor)

@@ -7,8 +7,9 @@ import msgspec
 
 from atlas.core import identifiers
 from atlas.core.personal_data import DatasetFile
-from atlas.outside.sqlite.dead_letters import CRASH_REASON
-from atlas.outside.sqlite.row_codec import COLUMNS, HAS_PAYLOAD, ExportRow
+from atlas.outside.journal.entries import CRASH_REASON
+from atlas.outside.journal.row_codec import ExportRow
+from atlas.outside.sqlite.columns import COLUMNS, HAS_PAYLOAD
 
 PAGE = 1_000
 NEWEST = f"SELECT rid FROM export WHERE status = 'committed' ORDER BY number DESC LIMIT {PAGE}"

@@ -1,16 +1,16 @@
-"""Retention of receipts.
-
-An expired receipt is reduced to its id, by which a repeated export is still recognized. Each commit
-reduces a few of the oldest, so that no operation ever waits for many.
-"""
+"""Deletes old receipts and digests: see atlas/outside/journal/retention.py."""
 
 import sqlite3
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-PRUNE_MAX = 200
-DAYS_MIN = 8  # a phone that was offline for a week still gets its receipt
+from atlas.outside.journal.retention import (
+    DAY_SECONDS,
+    DAYS_MIN,
+    PRUNE_MAX,
+    ReceiptRetention,
+    count_days,
+)
+
 OLDEST = """
     SELECT number FROM (
         SELECT number, at FROM export INDEXED BY done WHERE status = 'committed'
@@ -18,35 +18,57 @@ OLDEST = """
     ) WHERE at < :before
 """
 EXCESS = "SELECT max(0, exports - ?) FROM total WHERE status = 'committed'"
-REDUCE = """
-    INSERT OR IGNORE INTO digest SELECT id, user, rid FROM export
-    WHERE number IN (SELECT value FROM json_each(?))
+REDUCE = f"""
+    INSERT OR IGNORE INTO digest (id, user, rid, day)
+    SELECT id, user, rid,
+        -- NULL if `at` is corrupt; a replayed export may be older than any digest
+        max(coalesce(strftime('%s', at) / {DAY_SECONDS}, :today), :oldest)
+    FROM export WHERE number IN (SELECT value FROM json_each(:numbers))
 """
-DELETE = "DELETE FROM export WHERE number IN (SELECT value FROM json_each(?))"
+DELETE = "DELETE FROM export WHERE number IN (SELECT value FROM json_each(:numbers))"
+DELETE_DIGESTS = """
+    DELETE FROM digest WHERE id IN (
+        SELECT id FROM digest INDEXED BY aged WHERE day < :before ORDER BY day LIMIT :limit
+    )
+"""
+STORE_HORIZON = "INSERT OR REPLACE INTO secret VALUES ('horizon', CAST(? AS BLOB))"
+READ_HORIZON = "SELECT CAST(value AS INTEGER) FROM secret WHERE name = 'horizon'"
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiptRetention:
-    """Receipts of committed exports are kept for `days`, and at most `exports_max` of them."""
+def prune(db: sqlite3.Connection, retention: ReceiptRetention, committed: int = 0) -> None:
+    """Reduce the oldest receipts, and delete the oldest digests.
 
-    clock: Callable[[], datetime]
-    days: int = 30
-    exports_max: int = 2_000_000
+    These are more receipts than were `committed` just now, and more digests than were added,
+    so as to catch up.
+    """
+    (excess,) = db.execute(EXCESS, [retention.exports_max]).fetchone()
+    limit, now = PRUNE_MAX + committed, retention.clock()
+    expired = select_expired(db, now - timedelta(days=retention.days), limit)
+    expired = expired or select_expired(db, now - timedelta(days=DAYS_MIN), min(excess, limit))
+    today = count_days(now)
+    oldest = today - retention.digests_days if retention.digests_days else 0
+    if expired:
+        numbers = str(expired)  # a list of integers is valid JSON
+        db.execute(REDUCE, {"numbers": numbers, "today": today, "oldest": oldest})
+        db.execute(DELETE, {"numbers": numbers})
+    delete_digests(db, oldest, PRUNE_MAX + len(expired))
 
-    def prune(self, db: sqlite3.Connection, committed: int = 0) -> None:
-        """Reduce the oldest receipts; more than were `committed` just now, so as to catch up."""
-        (excess,) = db.execute(EXCESS, [self.exports_max]).fetchone()
-        limit = PRUNE_MAX + committed
-        expired = self.select_expired(db, self.days, limit)
-        expired = expired or self.select_expired(db, DAYS_MIN, min(excess, limit))
-        if expired:
-            numbers = str(expired)  # a list of integers is valid JSON
-            db.execute(REDUCE, [numbers])
-            db.execute(DELETE, [numbers])
 
-    def select_expired(self, db: sqlite3.Connection, days: int, limit: int) -> list[int]:
-        """Return the numbers of receipts older than this; the first row shows if there are any."""
-        params = {"before": (self.clock() - timedelta(days=days)).isoformat(), "limit": limit}
-        if not db.execute(OLDEST, params | {"limit": min(1, limit)}).fetchone():
-            return []
-        return [number for (number,) in db.execute(OLDEST, params).fetchall()]
+def select_expired(db: sqlite3.Connection, before: datetime, limit: int) -> list[int]:
+    """Return the numbers of receipts older than this; the first row shows if there are any."""
+    params = {"before": before.isoformat(), "limit": limit}
+    if not db.execute(OLDEST, params | {"limit": min(1, limit)}).fetchone():
+        return []
+    return [number for (number,) in db.execute(OLDEST, params).fetchall()]
+
+
+def delete_digests(db: sqlite3.Connection, before: int, limit: int) -> None:
+    """Delete the oldest digests, and record up to which day some are missing."""
+    if db.execute(DELETE_DIGESTS, {"before": before, "limit": limit}).rowcount:
+        db.execute(STORE_HORIZON, [max(before, read_horizon(db) or 0)])
+
+
+def read_horizon(db: sqlite3.Connection) -> int | None:
+    """Return the day before which digests were deleted; None if all were kept."""
+    row = db.execute(READ_HORIZON).fetchone()
+    return None if row is None else int(row[0])

@@ -13,21 +13,20 @@ from typing import Any
 
 from atlas.core.errors import CommandError, CorruptEntry
 from atlas.core.events import JournalDamaged
-from atlas.outside.sqlite import upgrades
-from atlas.outside.sqlite.disk import damage, pages, wal
-from atlas.outside.sqlite.disk.folder import build_sibling_path, replace
-from atlas.outside.sqlite.row_codec import (
-    COLUMNS,
-    HAS_PAYLOAD,
-    IMMUTABLE_COLUMNS,
+from atlas.outside.journal.row_codec import (
     ExportRow,
     RowCodec,
     build_row_aad,
     parse_row_aad,
 )
+from atlas.outside.sqlite import upgrades
+from atlas.outside.sqlite.columns import COLUMNS, HAS_PAYLOAD, IMMUTABLE_COLUMNS
+from atlas.outside.sqlite.disk import damage, pages, wal
+from atlas.outside.sqlite.disk.folder import build_sibling_path, replace
 
 GAP_MAX = 10_000  # numbers to try after the last readable row
-OTHER_TABLES = ("binding", "intent", "open_transaction", "digest", "secret")
+OTHER_TABLES = ("binding", "intent", "open_transaction", "digest", "secret", "phone", "report")
+STREAM_TABLES = ("unpublished", "unpublished_payload")
 PAYLOAD_COLUMNS = ["number", "fixed", "label", "sealed"]
 COLUMNS_BEFORE_6 = [
     *("number", "id", "user", "at", "ingested", "rejected", "bytes", "place", "label", "payload"),
@@ -45,6 +44,10 @@ DELETE_ENDED_PAYLOADS = """
         SELECT number FROM export WHERE status NOT IN ('committed', 'abandoned')
     )
 """
+DELETE_UNPUBLISHED = (  # of lost exports, and payloads of published ones
+    "DELETE FROM unpublished WHERE number NOT IN (SELECT number FROM export)",
+    "DELETE FROM unpublished_payload WHERE number NOT IN (SELECT number FROM unpublished)",
+)
 DELETE_UNBOUND = "DELETE FROM binding WHERE export NOT IN (SELECT id FROM export)"
 
 OpenJournal = Callable[[Path, RowCodec], sqlite3.Connection]
@@ -92,14 +95,16 @@ def salvage(journal: Path, new: "SalvagedJournal") -> int:
     with closing(sqlite3.connect(journal, isolation_level=None)) as corrupt:
         copy_trees(corrupt, new)
         copy_leaves(journal, new)
-        for table in OTHER_TABLES:
+        for table in (*OTHER_TABLES, *STREAM_TABLES):
             columns = ", ".join(list_columns(new.db, table))
             copy_rows(corrupt, new, table, f"SELECT {columns} FROM {table}")
         for table, select in upgrades.OLD_TRANSACTIONS:
             copy_rows(corrupt, new, table, select)
-    new.db.execute(DELETE_ENDED_PAYLOADS)
-    new.db.execute(DELETE_UNBOUND)
-    for statement in upgrades.CONVERT_TRIES:  # changes nothing in rows of later versions
+        copy_rows(corrupt, new, "digest", upgrades.OLD_DIGESTS)
+    for statement in (DELETE_ENDED_PAYLOADS, *DELETE_UNPUBLISHED, DELETE_UNBOUND):
+        new.db.execute(statement)
+    # these change nothing in rows of later versions
+    for statement in (*upgrades.CONVERT_TRIES, upgrades.DATE_DIGESTS):
         new.db.execute(statement)
     upgrades.fill_missing_moments(new.db)
     new.db.execute("COMMIT")
@@ -129,15 +134,17 @@ def copy_leaves(journal: Path, new: "SalvagedJournal") -> None:
 
 
 def copy_rows(corrupt: sqlite3.Connection, new: "SalvagedJournal", table: str, select: str) -> None:
+    """Copy a table without the rows that break one of its rules: they belong to another table."""
     columns = list_columns(new.db, table)
     for row in read_until_error(corrupt, select):
-        new.insert(table, dict(zip(columns, row, strict=True)))
+        with suppress(sqlite3.IntegrityError):
+            new.insert(table, dict(zip(columns, row, strict=True)))
 
 
 def parse_export(row: pages.Row, columns: list[str]) -> dict[str, Any]:
-    """Name the columns of a leaf row, as if it were an export of this version or of 2 to 5.
+    """Name the columns of a leaf row, as if it were an export of this version, of 6, or of 2 to 5.
 
-    Those versions have the payload after the label, where this one has an integer.
+    Versions 2 to 5 have the payload after the label, where later ones have an integer.
     """
     is_old = not isinstance(row[PAYLOAD_INDEX], int)
     named = zip(COLUMNS_BEFORE_6 if is_old else columns, row, strict=False)

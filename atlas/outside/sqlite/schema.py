@@ -7,7 +7,7 @@ from contextlib import closing
 
 from atlas.core.events import TotalsMismatch
 
-VERSION = 6
+VERSION = 8
 
 EXPORT_TABLES = """
     CREATE TABLE export (
@@ -71,10 +71,35 @@ TABLES = """
     CREATE TABLE digest (       -- old receipts, reduced to the id and transaction
         id   TEXT PRIMARY KEY,
         user TEXT NOT NULL,
-        rid  TEXT
+        rid  TEXT,
+        day  INTEGER NOT NULL DEFAULT 0  -- of acceptance, since 1970-01-01
     ) STRICT, WITHOUT ROWID;
 
     CREATE TABLE secret (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+"""
+PHONE_TABLES = """
+    CREATE TABLE phone (        -- a user's device; kept up to date by the commit that accepts
+        number INTEGER PRIMARY KEY,
+        user   TEXT NOT NULL,   -- keyed hash of the sub
+        device TEXT NOT NULL,   -- keyed hash of the device
+        at     INTEGER NOT NULL,  -- last acceptance, in milliseconds
+        stuck  INTEGER NOT NULL,  -- 1 if it keeps sending the same export
+        sealed BLOB NOT NULL    -- encrypted: PhoneFields in journal/phones.py
+    ) STRICT;
+
+    CREATE TABLE report (       -- of what a phone saw of its own synchronization
+        number INTEGER PRIMARY KEY,
+        user   TEXT NOT NULL,
+        device TEXT NOT NULL,
+        at     INTEGER NOT NULL,  -- arrival, in milliseconds
+        sealed BLOB NOT NULL    -- encrypted: ReportFields in journal/reports.py
+    ) STRICT;
+"""
+PHONE_INDEXES = """
+    CREATE UNIQUE INDEX phones ON phone (user, device);
+    CREATE INDEX recent ON phone (at, stuck);
+    CREATE INDEX reported ON report (user, device, number);
+    CREATE INDEX arrived ON report (at);
 """
 STATUSES = """
     INSERT INTO total (status)
@@ -92,6 +117,7 @@ INDEXES = """
     CREATE INDEX done ON export (number) WHERE status = 'committed';
     CREATE INDEX filed ON export (file) WHERE file IS NOT NULL;
     CREATE INDEX bound ON binding (export);
+    CREATE INDEX aged ON digest (day);
 """
 TRIGGERS = """
     CREATE TRIGGER comes AFTER INSERT ON export BEGIN
@@ -109,6 +135,35 @@ TRIGGERS = """
     CREATE TRIGGER ends AFTER UPDATE OF status ON export
     WHEN new.status IN ('committed', 'abandoned') BEGIN
         DELETE FROM payload WHERE number = new.number;
+    END;
+"""
+
+STREAM_TABLES = """
+    CREATE TABLE unpublished (  -- exports whose rows are not all in the stream: see stream.py
+        number INTEGER PRIMARY KEY,
+        rows   INTEGER NOT NULL,
+        bytes  INTEGER NOT NULL
+    ) STRICT;
+
+    CREATE TABLE unpublished_payload (  -- of those that were committed meanwhile
+        number INTEGER PRIMARY KEY,
+        sealed BLOB NOT NULL
+    ) STRICT;
+"""
+STREAM_TRIGGERS = """
+    CREATE TRIGGER keeps BEFORE DELETE ON payload
+    WHEN EXISTS (SELECT 1 FROM unpublished WHERE number = old.number) BEGIN
+        INSERT OR REPLACE INTO unpublished_payload VALUES (old.number, old.sealed);
+    END;
+    CREATE TRIGGER published AFTER DELETE ON unpublished BEGIN
+        DELETE FROM unpublished_payload WHERE number = old.number;
+    END;
+    CREATE TRIGGER withholds BEFORE UPDATE OF status ON export
+    WHEN new.status IN ('set_aside', 'abandoned') BEGIN
+        DELETE FROM unpublished WHERE number = new.number;
+    END;
+    CREATE TRIGGER forgets BEFORE DELETE ON export BEGIN
+        DELETE FROM unpublished WHERE number = old.number;
     END;
 """
 
@@ -163,7 +218,8 @@ def compare_totals(db: sqlite3.Connection) -> Iterator[tuple[str, list[int], lis
 
 
 def create_tables(db: sqlite3.Connection) -> None:
-    execute_each(db, EXPORT_TABLES, TABLES, STATUSES, INDEXES, TRIGGERS)
+    execute_each(db, EXPORT_TABLES, TABLES, STREAM_TABLES, PHONE_TABLES, STATUSES)
+    execute_each(db, INDEXES, PHONE_INDEXES, TRIGGERS, STREAM_TRIGGERS)
 
 
 def execute_each(db: sqlite3.Connection, *scripts: str) -> None:

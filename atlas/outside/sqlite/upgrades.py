@@ -1,7 +1,8 @@
 """Migrates the tables of earlier versions to this one, in one transaction.
 
 Versions 2 to 4 are altered to version 5 first. Exports of version 5, and those of version 1, are
-then copied into new tables row by row.
+then copied into new tables row by row. Version 6 is altered: its digests have no date. Version 7
+has no tables for a stream and for phones, so it gets them.
 """
 
 import sqlite3
@@ -14,21 +15,24 @@ import msgspec
 from atlas.core import identifiers
 from atlas.core.errors import CommandError, CorruptEntry
 from atlas.core.messages import Reject
-from atlas.outside.sqlite.disk.damage import primary_code
-from atlas.outside.sqlite.group_commit import vacuum
-from atlas.outside.sqlite.row_codec import (
-    COLUMNS,
-    INSERT_PAYLOAD,
+from atlas.outside.journal.row_codec import (
     ExportRow,
     ImmutableColumns,
     PrivateFields,
     RowCodec,
     build_row_aad,
 )
+from atlas.outside.sqlite.columns import COLUMNS, INSERT_PAYLOAD
+from atlas.outside.sqlite.disk.damage import primary_code
+from atlas.outside.sqlite.group_commit import vacuum
 from atlas.outside.sqlite.schema import (
     EXPORT_TABLES,
     INDEXES,
+    PHONE_INDEXES,
+    PHONE_TABLES,
     STATUSES,
+    STREAM_TABLES,
+    STREAM_TRIGGERS,
     TABLES,
     TRIGGERS,
     VERSION,
@@ -58,6 +62,9 @@ FROM_4 = (
     "DROP TABLE removal",
     "DROP TABLE begun",
 )
+DATE_DIGESTS = "UPDATE digest SET day = strftime('%s', 'now') / 86400 WHERE day = 0"
+FROM_6 = ("ALTER TABLE digest ADD COLUMN day INTEGER NOT NULL DEFAULT 0", DATE_DIGESTS)
+OLD_DIGESTS = "SELECT id, user, rid, 0 FROM digest"  # up to version 6
 CONVERT_TRIES = (  # up to version 4, a try counted from its beginning, and claimed rows had the rid
     """INSERT OR IGNORE INTO open_transaction
         SELECT rid FROM export WHERE status = 'claimed' AND rid IS NOT NULL""",
@@ -67,10 +74,12 @@ CONVERT_TRIES = (  # up to version 4, a try counted from its beginning, and clai
         WHERE tries >= 2 AND isolation = 0 AND status <> 'committed'""",
 )
 MIGRATIONS = {
-    2: (*FROM_2, *FROM_3, *FROM_4, *CONVERT_TRIES),
-    3: (*FROM_3, *FROM_4, *CONVERT_TRIES),
-    4: (*FROM_4, *CONVERT_TRIES),
-    5: (),
+    2: (*FROM_2, *FROM_3, *FROM_4, *CONVERT_TRIES, *FROM_6),
+    3: (*FROM_3, *FROM_4, *CONVERT_TRIES, *FROM_6),
+    4: (*FROM_4, *CONVERT_TRIES, *FROM_6),
+    5: FROM_6,
+    6: FROM_6,
+    7: (),
 }
 DEFINED = (
     "SELECT type, name FROM sqlite_schema WHERE type IN ('index', 'trigger') AND sql IS NOT NULL"
@@ -161,6 +170,14 @@ def migrate(db: sqlite3.Connection, version: int, codec: RowCodec) -> None:
     drop_definitions(db)
     for statement in MIGRATIONS[version]:
         db.execute(statement)
+    if version < 6:
+        copy_exports(db, codec)
+    execute_each(db, STREAM_TABLES, PHONE_TABLES)
+    restore_definitions(db)
+
+
+def copy_exports(db: sqlite3.Connection, codec: RowCodec) -> None:
+    """Copy exports of version 5 into new tables, with their payloads in a table of their own."""
     db.execute("ALTER TABLE export RENAME TO old_export")
     execute_each(db, EXPORT_TABLES)
     for has_payload, number, *columns in db.execute(SELECT_5):
@@ -169,7 +186,6 @@ def migrate(db: sqlite3.Connection, version: int, codec: RowCodec) -> None:
         if has_payload:
             db.execute(COPY_PAYLOAD, [build_row_aad(row), number])
     db.execute("DROP TABLE old_export")
-    restore_definitions(db)
 
 
 def migrate_1(db: sqlite3.Connection, codec: RowCodec) -> None:
@@ -177,7 +193,7 @@ def migrate_1(db: sqlite3.Connection, codec: RowCodec) -> None:
     drop_definitions(db)
     for table in TABLES_1:
         db.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
-    execute_each(db, EXPORT_TABLES, TABLES, STATUSES)
+    execute_each(db, EXPORT_TABLES, TABLES, STREAM_TABLES, PHONE_TABLES, STATUSES)
     for row in db.execute(SELECT_1):
         encrypt_plaintext_row(db, row, codec)
     for sub, key, *columns in db.execute(BINDINGS_1):
@@ -199,9 +215,9 @@ def drop_definitions(db: sqlite3.Connection) -> None:
 
 def restore_definitions(db: sqlite3.Connection) -> None:
     """Create the indexes and triggers of this version, and fill missing moments in between."""
-    execute_each(db, INDEXES)
+    execute_each(db, INDEXES, PHONE_INDEXES)
     fill_missing_moments(db)
-    execute_each(db, TRIGGERS)
+    execute_each(db, TRIGGERS, STREAM_TRIGGERS)
 
 
 def encrypt_plaintext_row(db: sqlite3.Connection, row: tuple[Any, ...], codec: RowCodec) -> None:

@@ -11,13 +11,15 @@ class ConnectionLimits:
     """Limits of each connection, and of the number of connections.
 
     `header_bytes_max` includes the request line. A connection is aborted if its client reads
-    nothing of a response for `write_timeout_seconds`.
+    nothing of a response for `write_timeout_seconds`. It is closed after `idle_seconds` without a
+    request, which is longer than balancers keep it: if they send a request while it is being
+    closed, they answer 502.
     """
 
     header_bytes_max: int = 16 * 1024
     header_seconds: float = 10.0
     write_timeout_seconds: float = 10.0
-    idle_seconds: float = 75.0
+    idle_seconds: float = 620.0
     connections_max: int = 10_000
 
 

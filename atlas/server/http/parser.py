@@ -16,6 +16,8 @@ from atlas.core.errors import AtlasError, BadRequest, HeadersTooLarge
 from atlas.server.http.framing import ChunkedTracker, find_end_of_headers
 from atlas.server.http.header_validation import CHUNKED, Headers, strip_upgrade, validate
 
+SPACE = b" \t"  # not part of a value at its end (RFC 9110, section 5.5), but llhttp keeps it
+
 
 class Llhttp(Protocol):
     """The HTTP parser of Node.js, as wrapped by httptools."""
@@ -148,7 +150,9 @@ class RequestParser:
                 self._parse(head)
             else:
                 # the message of llhttp does not quote the input
-                self._fail(self._error or BadRequest(f"The request is not HTTP/1.1: {error}."))
+                refusal = self._error or BadRequest(f"The request is not HTTP/1.1: {error}.")
+                self._error = None
+                self._fail(refusal.detach())
 
     def _fail(self, error: AtlasError) -> None:
         if self.state is not ParseState.FAILED:
@@ -188,7 +192,7 @@ class RequestParser:
                 method.decode("ascii"),
                 path,
                 query,
-                self._headers,
+                [(name, value.rstrip(SPACE)) for name, value in self._headers],
                 is_http_1_1=is_http_1_1,
                 keeps_alive=is_http_1_1 and llhttp.should_keep_alive(),
                 expects_continue=is_http_1_1 and expects_continue(self._headers),

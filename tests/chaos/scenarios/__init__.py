@@ -5,7 +5,9 @@ the branch, `undocumented.py` tries all undocumented behaviour of Foundry, `pois
 stages, `restored.py` restores an older copy of the journal, `senders.py` sends duplicates and
 reused keys, `disk.py` damages the journal, `machine.py` changes the clock and fills the memory;
 `load.py` sends too much, `hostile.py` too slowly or ambiguously, `bombs.py` small bodies that
-become large.
+become large. `streams.py` publishes to a stream, too. `replica_kills.py` kills and freezes one of
+several replicas, `replica_clients.py` sends to all of them, `replica_tasks.py` replaces them, and
+asks those that do not lead.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,11 +23,16 @@ from tests.chaos.scenarios import (
     machine,
     outage,
     poison,
+    replica_clients,
+    replica_kills,
+    replica_tasks,
     restored,
     senders,
+    streams,
     undocumented,
 )
 from tests.chaos.trial_environment import TrialEnvironment
+from tests.support.emulated_stream import STREAM as STREAM_RID
 
 Settings = Mapping[str, Mapping[str, object]]
 
@@ -35,7 +42,8 @@ class Scenario:
     """One trial. `settings` are its differences from the common settings, `seconds_max` is its
     limit.
 
-    With `draws_modes`, the seed decides the undocumented behaviour of the Foundry emulator.
+    With `draws_modes`, the seed decides the undocumented behaviour of the Foundry emulator. With
+    `replicas`, as many services share a journal in PostgreSQL; `needs_sqlite` excludes that.
     """
 
     name: str
@@ -43,6 +51,8 @@ class Scenario:
     settings: Settings = field(default_factory=dict)
     seconds_max: float = 1_800.0  # twice the duration of the longest trial at full size
     draws_modes: bool = False
+    replicas: int = 0
+    needs_sqlite: bool = False
 
 
 def build_recovery(
@@ -52,10 +62,27 @@ def build_recovery(
     return Scenario(name, run, settings or {}, draws_modes=True)
 
 
+def build_restoration(
+    name: str, run: Callable[[TrialEnvironment], Awaitable[None]], settings: Settings
+) -> Scenario:
+    """Build a trial that copies the journal's file."""
+    return Scenario(name, run, settings, draws_modes=True, needs_sqlite=True)
+
+
+def build_replica_trial(
+    name: str, run: Callable[[TrialEnvironment], Awaitable[None]], settings: Settings | None = None
+) -> Scenario:
+    """Build a trial of two replicas over one journal in PostgreSQL."""
+    return Scenario(name, run, settings or {}, replicas=2)
+
+
 SHARED_FILES: Settings = {"foundry": {"file_layout": "per-group"}}
 PER_EXPORT: Settings = {"foundry": {"file_layout": "per-export"}}
 PARQUET: Settings = {"foundry": {"file_format": "parquet", "file_layout": "per-export"}}
 SHARED_PARQUET: Settings = {"foundry": {"file_format": "parquet", "file_layout": "per-group"}}
+STREAM: Settings = {"stream": {"rid": STREAM_RID}}
+SMALL_STREAM: Settings = {"stream": {"rid": STREAM_RID, "backlog_bytes_max": streams.BACKLOG_BYTES}}
+DISK_LIMIT: Settings = {"journal": {"free_bytes_min": disk.FREE_BYTES}}
 LONG_REPLY_WAIT: Settings = {"edge": {"commit_wait_seconds": 25.0}}  # the default
 LONG_REPLY_WAIT_SHARED: Settings = {**LONG_REPLY_WAIT, **SHARED_FILES}
 SCENARIOS = (
@@ -85,10 +112,10 @@ SCENARIOS = (
         "many poison exports, shared files", poison.refuse_many_shared, LONG_REPLY_WAIT_SHARED
     ),
     build_recovery("many unanswered exports", poison.leave_many_unanswered, LONG_REPLY_WAIT),
-    build_recovery("restored snapshot", restored.restore_at_points, PER_EXPORT),
-    build_recovery("restored snapshot, shared files", restored.restore_at_points, SHARED_FILES),
-    build_recovery("restored snapshot, Parquet", restored.restore_parquet_at_points, PARQUET),
-    build_recovery(
+    build_restoration("restored snapshot", restored.restore_at_points, PER_EXPORT),
+    build_restoration("restored snapshot, shared files", restored.restore_at_points, SHARED_FILES),
+    build_restoration("restored snapshot, Parquet", restored.restore_parquet_at_points, PARQUET),
+    build_restoration(
         "restored snapshot, shared Parquet", restored.restore_parquet_at_points, SHARED_PARQUET
     ),
     build_recovery("poison", poison.send_one_in_a_thousand),
@@ -96,9 +123,11 @@ SCENARIOS = (
     build_recovery("twins", senders.send_twins),
     build_recovery("clock", machine.jump_clock, PER_EXPORT),
     build_recovery("backlog", machine.build_backlog),
-    Scenario("disk full", disk.fill_disk, {"journal": {"free_bytes_min": disk.FREE_BYTES}}),
-    Scenario("flipped bits", disk.flip_bits),
-    Scenario("wrong key", disk.change_keys),
+    Scenario("stream: killed while it publishes", streams.kill_while_publishing, STREAM),
+    Scenario("stream: away", streams.take_stream_away, SMALL_STREAM),
+    Scenario("disk full", disk.fill_disk, DISK_LIMIT, needs_sqlite=True),
+    Scenario("flipped bits", disk.flip_bits, needs_sqlite=True),
+    Scenario("wrong key", disk.change_keys, needs_sqlite=True),
     Scenario("overload", load.send_overload, LONG_REPLY_WAIT),
     Scenario("memory", load.exhaust_memory, LONG_REPLY_WAIT),
     Scenario(
@@ -108,4 +137,28 @@ SCENARIOS = (
     Scenario("smuggling", hostile.smuggle),
     Scenario("bombs", bombs.send_bombs),
     Scenario("JSON bombs", bombs.send_json_bombs),
+    build_replica_trial("replicas: leader killed", replica_kills.kill_leader_at_random),
+    build_replica_trial("replicas: leader killed at points", replica_kills.kill_leader_at_points),
+    build_replica_trial("replicas: follower killed", replica_kills.kill_follower),
+    build_replica_trial("replicas: leader frozen", replica_kills.freeze_leader_at_points),
+    build_replica_trial(
+        "replicas: recovering leader frozen", replica_kills.freeze_recovering_leader
+    ),
+    build_replica_trial(
+        "replicas: leader frozen in a transaction", replica_kills.freeze_leader_in_transaction
+    ),
+    build_replica_trial("replicas: late begin", replica_kills.begin_late),
+    build_replica_trial("replicas: rolling deploy", replica_tasks.roll),
+    build_replica_trial("replicas: twins", replica_clients.send_twins),
+    build_replica_trial(
+        "replicas: one millisecond", replica_clients.send_in_one_millisecond, PER_EXPORT
+    ),
+    build_replica_trial("replicas: poison", replica_clients.poison_each),
+    build_replica_trial("replicas: erasure", replica_tasks.erase_at_follower, LONG_REPLY_WAIT),
+    build_replica_trial("replicas: tasks of a follower", replica_tasks.ask_follower),
+    build_replica_trial(
+        "replicas: flood",
+        replica_clients.flood_all,
+        {"edge": {"rate_per_minute": load.RATE_PER_MINUTE}},
+    ),
 )

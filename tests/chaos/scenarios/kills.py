@@ -11,6 +11,8 @@ from tests.chaos.failpoints import (
     POINTS_OF_LOST_UPLOADS,
     POINTS_OF_RECOVERY,
     POINTS_OF_SHARED_FILES,
+    POSTGRES,
+    SQLITE,
     Failpoint,
 )
 from tests.chaos.service_process import Broken
@@ -89,9 +91,10 @@ async def kill_in_recovery(testbed: TrialEnvironment) -> None:
 
 
 def draw_points(testbed: TrialEnvironment, known: Sequence[str]) -> list[str]:
+    points = [POSTGRES if point == SQLITE and testbed.shared else point for point in known]
     if testbed.scale.name == "ci":
-        return testbed.rng.sample(known, min(POINTS_OF_CI, len(known)))
-    return list(known)
+        return testbed.rng.sample(points, min(POINTS_OF_CI, len(points)))
+    return points
 
 
 async def kill_at_each(

@@ -1,7 +1,7 @@
 """The operator page: static files that need no token, because they contain no data.
 
-`page.js` draws the status, `exports.js` the list of exports, with elements and charts from
-`drawing.js`. `api.js` requests the data from the listener, with the token.
+`page.js` draws the status, `verdict.js` the verdict on it, `exports.js` the list of exports, with
+elements and charts from `drawing.js`. `api.js` requests the data from the listener, with the token.
 """
 
 from pathlib import Path
@@ -20,6 +20,8 @@ KINDS = {
     "api.js": "text/javascript",
     "drawing.js": "text/javascript",
     "exports.js": "text/javascript",
+    "phones.js": "text/javascript",
+    "verdict.js": "text/javascript",
     "page.svg": "image/svg+xml",
 }
 

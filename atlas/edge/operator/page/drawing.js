@@ -2,6 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const compact = new Intl.NumberFormat("en", { notation: "compact" });
 const tenth = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 
 export const $ = (id) => document.getElementById(id);
@@ -26,6 +27,7 @@ export function setText(element, text) {
 }
 
 export const count = (number) => whole.format(number);
+export const shortCount = (number) => (number < 100_000 ? whole : compact).format(number);
 export const rate = (number) => (number >= 100 ? whole : tenth).format(number);
 
 export function bytes(number) {
@@ -40,6 +42,17 @@ export function seconds(number) {
   if (number < 120) return `${whole.format(number)} s`;
   return number < 7200 ? `${whole.format(number / 60)} min` : `${tenth.format(number / 3600)} h`;
 }
+
+// The duration of a call, which may be a few milliseconds; a dash if there was none.
+export function duration(number) {
+  if (number === null) return "–";
+  return number < 1 ? `${whole.format(number * 1000)} ms` : seconds(number);
+}
+
+export const percent = (share) => `${(share < 0.1 ? tenth : whole).format(share * 100)} %`;
+
+// A link to another server, which opens in a new tab and does not see where it comes from.
+export const link = (text, href) => el("a", { href, target: "_blank", rel: "noreferrer" }, text);
 
 // A time such as 14:03:22, with the date if that is not today.
 export function moment(text) {
@@ -112,7 +125,8 @@ export function drawBars(container, commits, until) {
   const visible = commits.filter((commit) => epochSeconds(commit) >= from);
   const highest = Math.max(1, ...visible.map((commit) => commit.rows));
   const label = `${count(visible.length)} commits in the last ${seconds(until - from)}`;
-  const { chart, x, y, base } = drawFrame(container, label, from, until, `${count(highest)} rows`);
+  const highestLabel = visible.length === 0 ? "" : highest === 1 ? "1 row" : `${count(highest)} rows`;
+  const { chart, x, y, base } = drawFrame(container, label, from, until, highestLabel);
   for (const commit of visible) {
     const top = Math.min(base - 3, y(commit.rows / highest));
     const left = Math.max(0, x(epochSeconds(commit)) - 3).toFixed(1);

@@ -1,22 +1,47 @@
 // The list of exports: search, details, replay.
+//
+// No row moves by itself: a list that is shown stays as it is, and only its statuses are updated.
+// New exports are counted on a button, which shows them.
 
 import { readError, request } from "/api.js";
-import { $, bytes, count, el, moment, setText } from "/drawing.js";
+import { $, bytes, count, el, link, moment, setText } from "/drawing.js";
 
 const LIMIT = 25;
-const REFRESH_SECONDS = 2; // between two refreshes of a list that changes
-const STATUSES = { set_aside: "set aside" };
+const NEWER_MAX = 100; // newer exports that are counted
+const REFRESH_SECONDS = 2; // between two updates of a list
+const STATUSES = { set_aside: "set aside", gone: "erased" };
 const ISOLATION = { own_file: "in a file of its own", small_group: "in a small group", alone: "alone" };
+const MAY_CHANGE = ["accepted", "set_aside"];
 
 let before = null; // the cursor of the page that is shown
 let older = null; // and of the next one
+let shown = new Map(); // the entries in the list, by id
+let listings = 0; // lists that were shown so far
 let canReplay = false;
-let shownCounts = ""; // the counts when the list was read
+let datasetUrl = null;
+let shownCounts = ""; // the counts at the last update
 let timer = null;
 let openId = null; // the export in the dialog
 
 const search = $("search");
 const dialog = $("export");
+
+// Draw something above the list. While the pointer or the focus is in the list, its rows stay in
+// place: the page scrolls by as much as they move, or gets a margin where it cannot.
+export function keepRows(...steps) {
+  const list = $("exports");
+  const main = $("main");
+  const isInUse = list.matches(":hover, :focus-within");
+  if (!isInUse) main.style.paddingTop = "";
+  const { top } = list.getBoundingClientRect();
+  for (const step of steps) step();
+  if (!isInUse) return;
+  scrollBy(0, list.getBoundingClientRect().top - top);
+  const missing = top - list.getBoundingClientRect().top;
+  if (missing > 0) main.style.paddingTop = `${missing + (parseFloat(main.style.paddingTop) || 0)}px`;
+}
+
+const showMessage = (text) => keepRows(() => setText($("message"), text));
 
 function buildQuery() {
   const query = new URLSearchParams({ limit: LIMIT });
@@ -28,70 +53,134 @@ function buildQuery() {
   return query;
 }
 
+// Request JSON. Returns undefined if there is no such thing, and null after another error.
+async function requestJson(path) {
+  const response = await request(path).catch(() => null); // the verdict says that Atlas does not respond
+  if (response?.status === 404) return undefined;
+  if (!response?.ok) {
+    if (response !== null) showMessage(await readError(response));
+    return null;
+  }
+  canReplay = response.headers.get("Atlas-Page-Can-Replay") === "yes";
+  return response.json();
+}
+
 async function loadList() {
   const query = buildQuery();
-  let response;
-  try {
-    response = await request(`/exports?${query}`);
-  } catch {
-    return; // the header shows that Atlas does not respond
-  }
-  if (query.toString() !== buildQuery().toString()) return; // the search has changed meanwhile
-  if (!response.ok) return void setText($("message"), await readError(response));
-  canReplay = response.headers.get("Atlas-Page-Can-Replay") === "yes";
-  showList(await response.json());
+  const listing = await requestJson(`/exports?${query}`);
+  // the search may have changed meanwhile
+  if (listing && query.toString() === buildQuery().toString()) showList(listing);
 }
 
 function showList(listing) {
-  const focused = document.activeElement?.closest("#exports tr")?.dataset.id;
+  listings += 1;
+  shown = new Map(listing.entries.map((entry) => [entry.receipt.id, entry]));
   const table = $("exports");
   table.tBodies[0].replaceChildren(...listing.entries.map(buildRow));
-  if (focused) table.querySelector(`tr[data-id="${CSS.escape(focused)}"] button`)?.focus();
   const isEmpty = listing.entries.length === 0;
   const isFiltered = buildQuery().has("status") || buildQuery().has("find") || before !== null;
   table.hidden = isEmpty;
   $("no-exports").hidden = !isEmpty;
   $("no-exports").replaceChildren(
     ...(isFiltered
-      ? ["No export matches. Enter at least the first four characters of an id, or a complete user or correlation id."]
+      ? ["No export matches. Enter at least the first four characters of a receipt, or a complete user or correlation id."]
       : ["No export yet. From a terminal: ", el("code", {}, "atlas send FILE.ndjson")]),
   );
   $("search-limit").hidden = listing.looked_at === null;
   setText($("search-limit"), `Only ${count(listing.looked_at ?? 0)} exports were searched. “Older” searches the next ones.`);
-  const totals = Object.entries(listing.totals);
-  setText($("totals"), totals.map(([name, number]) => `${count(number)} ${STATUSES[name] ?? name}`).join(", "));
+  drawTotals(listing.totals);
+  drawNewer("");
   older = listing.before;
   $("older").disabled = older === null;
   $("newest").disabled = before === null;
 }
 
+function drawTotals(totals) {
+  const parts = Object.entries(totals).map(([name, number]) => `${count(number)} ${STATUSES[name] ?? name}`);
+  setText($("totals"), parts.join(", "));
+}
+
+// The button keeps its space while there is nothing to show, so that the list does not move.
+function drawNewer(number) {
+  $("newer").disabled = number === "";
+  setText($("newer"), number === "" ? "" : `${number} newer, show`);
+}
+
 function buildRow({ receipt, user, bytes: size, tries, isolation, reason }) {
   const id = el("button", { type: "button", class: "open", "aria-haspopup": "dialog" }, receipt.id.slice(0, 12));
   id.onclick = () => openExport(receipt.id);
-  const number = (text, kind = "") => el("td", { class: `number ${kind}` }, text);
+  const cell = (kind, ...content) => el("td", { class: kind }, ...content);
   return el(
     "tr", { "data-id": receipt.id },
-    el("th", { scope: "row" }, id), el("td", {}, buildStatus(receipt.status), buildFailure(isolation, reason)),
-    el("td", {}, moment(receipt.at)), number(count(receipt.ingested)), number(count(receipt.rejected), "wide"),
-    number(bytes(size), "wide"), number(count(tries), "wide"), el("td", { class: "wide rid" }, user),
+    el("th", { scope: "row" }, id), cell("", ...buildState(receipt.status, isolation, reason)),
+    cell("", moment(receipt.at)), cell("number", count(receipt.ingested)), cell("number wide", count(receipt.rejected)),
+    cell("number wide", bytes(size)), cell("number wide", count(tries)), cell("wide rid", user),
   );
 }
 
-// How a failed export is retried. The reason is long, so it is a tooltip.
-function buildFailure(isolation, reason) {
-  return isolation in ISOLATION
-    ? el("small", { class: "failure", title: reason ?? "" }, `failed, retried ${ISOLATION[isolation]}`)
-    : "";
+const findRow = (id) => document.querySelector(`#exports tr[data-id="${CSS.escape(id ?? "")}"]`);
+
+// Update what can change in a row, in place. The button stays, so that it keeps the focus.
+function updateRow(entry) {
+  const row = findRow(entry.receipt.id);
+  if (row === null || JSON.stringify(entry) === JSON.stringify(shown.get(entry.receipt.id))) return;
+  shown.set(entry.receipt.id, entry);
+  const latest = buildRow(entry);
+  for (const index of [1, 6]) row.cells[index].replaceChildren(...latest.cells[index].childNodes);
+}
+
+// Request an export, and update its row. Returns undefined if it was erased, null without an answer.
+async function requestEntry(id) {
+  const entry = await requestJson(`/exports/${encodeURIComponent(id)}`);
+  const last = shown.get(id);
+  if (entry) updateRow(entry);
+  else if (entry === undefined && last) updateRow({ ...last, receipt: { ...last.receipt, status: "gone" } });
+  return entry;
+}
+
+// Update the statuses of the list, and count the exports that are newer.
+async function refreshList() {
+  const listing = listings;
+  const updated = await countNewer(listing);
+  for (const [id, { receipt }] of shown) {
+    if (listing !== listings) return;
+    if (!updated.has(id) && MAY_CHANGE.includes(receipt.status)) await requestEntry(id);
+  }
+}
+
+// Returns the ids of the rows that are up to date, because they are among the latest exports.
+async function countNewer(listing) {
+  const query = buildQuery();
+  if (query.has("find") || before !== null) return new Set(); // a search may read thousands of exports
+  query.set("limit", NEWER_MAX);
+  const page = await requestJson(`/exports?${query}`);
+  if (!page || listing !== listings) return new Set();
+  const isShown = ({ receipt }) => shown.has(receipt.id);
+  const newer = page.entries.slice(0, page.entries.findLastIndex(isShown)).filter((each) => !isShown(each));
+  const isCut = !page.entries.some(isShown);
+  const number = isCut ? page.entries.length : newer.length;
+  drawNewer(number === 0 ? "" : `${count(number)}${isCut && page.before !== null ? "+" : ""}`);
+  drawTotals(page.totals);
+  page.entries.filter(isShown).forEach(updateRow);
+  return new Set(page.entries.map(({ receipt }) => receipt.id));
+}
+
+// An export that has failed is still accepted. How it is retried says the rest of the line, and
+// why a tooltip.
+function buildState(status, isolation, reason) {
+  if (!(isolation in ISOLATION)) return [buildStatus(status)];
+  const text = `retried ${ISOLATION[isolation]}`;
+  return [buildStatus("failed"), " ", el("small", { class: "failure", title: `${text}: ${reason ?? ""}` }, text)];
 }
 
 const buildStatus = (name) => el("span", { class: "status", "data-status": name }, STATUSES[name] ?? name);
 
 async function openExport(id) {
-  const response = await request(`/exports/${encodeURIComponent(id)}`).catch(() => null);
-  if (!response?.ok) {
-    return void setText($("message"), response ? await readError(response) : "Atlas does not respond.");
+  const entry = await requestEntry(id);
+  if (!entry) {
+    return void showMessage(`${id.slice(0, 12)}: ${entry === null ? "no answer." : "it was erased."}`);
   }
-  const entry = await response.json();
+  showMessage("");
   const { receipt } = entry;
   openId = receipt.id;
   const facts = {
@@ -106,8 +195,9 @@ async function openExport(id) {
     "Lines rejected": count(receipt.rejected),
     Bytes: `${count(entry.bytes)} as NDJSON`,
     Tries: count(entry.tries),
-    File: receipt.path,
+    "File in the dataset": receipt.path,
     Transaction: receipt.transaction,
+    Foundry: receipt.transaction && datasetUrl ? link("Open the dataset, which lists its transactions", datasetUrl) : "",
   };
   const known = Object.entries(facts).filter(([, value]) => value !== null && value !== "");
   $("entry").replaceChildren(...known.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
@@ -132,7 +222,7 @@ function offerReplay(id) {
   const offer = canReplay
     ? [buildButton("Send again", () => confirmReplay(id))]
     : [
-        el("p", {}, "To send it again, for example after a fix, use a terminal. The page can do it if the listener has a token."),
+        el("p", {}, "To send it again, for example after a fix, use a terminal where Atlas runs. The page can do it if the listener has a token."),
         el("p", {}, el("code", {}, `atlas exports replay ${id.slice(0, 12)}`)),
       ];
   $("replay").replaceChildren(...offer);
@@ -162,8 +252,8 @@ async function replay(id) {
     result = "Atlas does not respond. The status will show whether it was sent again.";
   }
   dialog.close();
-  setText($("message"), `${id.slice(0, 12)}: ${result}`);
-  loadList();
+  showMessage(`${id.slice(0, 12)}: ${result}`);
+  requestEntry(id);
 }
 
 function describeReplay({ again, failed }) {
@@ -171,10 +261,7 @@ function describeReplay({ again, failed }) {
   return failed > 0 ? "failed again, and stays set aside." : "is no longer set aside.";
 }
 
-dialog.onclose = () => {
-  const row = document.querySelector(`#exports tr[data-id="${CSS.escape(openId ?? "")}"] button`);
-  (row ?? $("exports-title")).focus();
-};
+dialog.onclose = () => (findRow(openId)?.querySelector("button") ?? $("exports-title")).focus({ preventScroll: true });
 $("close").onclick = () => dialog.close();
 
 search.onsubmit = (event) => {
@@ -202,12 +289,19 @@ async function showPage(cursor, otherButton) {
 $("older").onclick = () => showPage(older, $("newest"));
 $("newest").onclick = () => showPage(null, $("older"));
 
-// Refresh the list when the counts have changed, unless an older page or a search is shown.
-export function refreshExports({ accepted, replayed, committed, set_aside }, { failed, failed_reason }) {
-  const counts = [accepted, replayed, committed, set_aside, failed, failed_reason].join();
-  if (counts === shownCounts || before !== null || timer !== null) return;
-  if (buildQuery().has("find")) return; // a search may read thousands of exports
+$("newer").onclick = async () => {
+  await loadList();
+  $("exports").querySelector("tbody button")?.focus({ preventScroll: true });
+};
+
+// Update the list when the counts have changed. An empty list has no rows that could move.
+export function refreshExports({ counts, dataset_url, journal }) {
+  datasetUrl = dataset_url;
+  const { accepted, replayed, committed, set_aside } = counts;
+  const latest = [accepted, replayed, committed, set_aside, ...Object.values(journal)].join();
+  if (latest === shownCounts || timer !== null) return;
   timer = setTimeout(() => (timer = null), REFRESH_SECONDS * 1000);
-  shownCounts = counts;
-  loadList();
+  shownCounts = latest;
+  if (shown.size > 0) refreshList();
+  else if (!buildQuery().has("find")) loadList();
 }

@@ -1,13 +1,18 @@
 // The live status: receives it from the listener each second, and draws it.
 
 import { readError, readEvents, request } from "/api.js";
-import { $, bytes, count, drawBars, drawLine, el, meter, moment, rate, seconds, setMeter, setText } from "/drawing.js";
-import { refreshExports, showExports } from "/exports.js";
+import {
+  $, bytes, count, drawBars, drawLine, duration, el, link, meter, moment, percent, rate, seconds, setMeter, setText, shortCount,
+} from "/drawing.js";
+import { keepRows, refreshExports, showExports } from "/exports.js";
+import { refreshPhones } from "/phones.js";
+import { drawVerdict } from "/verdict.js";
 
 const COMMITS_MAX = 1000;
 const LATEST = 6; // commits in the table
 const RATE_SECONDS = 5;
-const STALE_SECONDS = 4;
+const STALE_SECONDS = 4; // without a connection; with one, the checks of readiness may take longer
+const SLOW_SECONDS = 10;
 const SILENT_SECONDS = 15; // after this the connection counts as lost
 const WAIT_SECONDS_MAX = 10;
 
@@ -22,7 +27,7 @@ const boxes = [];
 function listBoxes({ counts, stages }) {
   return [
     { name: "edge", handled: counts.requests, note: `${count(counts.refused)} refused` },
-    ...stages.map((stage) => ({ ...stage, note: `${count(stage.queue)} of ${count(stage.size)} waiting` })),
+    ...stages.map((stage) => ({ ...stage, note: `${shortCount(stage.queue)} of ${shortCount(stage.size)} waiting` })),
     { name: "Foundry", handled: counts.foundry_calls, note: `${count(counts.foundry_retries)} retried` },
   ];
 }
@@ -60,6 +65,26 @@ function drawFlow(status) {
   });
 }
 
+function drawReplicas({ replicas }) {
+  $("replicas").hidden = replicas.length === 0;
+  const rows = replicas.map(({ name, version, epoch, seen_at, is_this }) =>
+    el(
+      "tr", {},
+      el("th", { scope: "row" }, name, ...(is_this ? [" ", el("strong", {}, "this one")] : [])),
+      el("td", {}, version), el("td", {}, epoch === null ? "follows" : `leads (epoch ${count(epoch)})`),
+      el("td", {}, moment(seen_at)),
+    ),
+  );
+  $("replicas").querySelector("tbody").replaceChildren(...rows);
+  const versions = new Set(replicas.map((each) => each.version)).size;
+  setText($("versions"), versions > 1 ? `${versions} versions run side by side.` : "");
+}
+
+function describeSpace({ database_bytes, free_bytes }) {
+  if (database_bytes !== null) return `${bytes(database_bytes)} in the database`;
+  return free_bytes === null ? "in memory only" : `${bytes(free_bytes)} free on the disk`;
+}
+
 function drawJournal({ at, commits, foundry, history, journal }) {
   const until = Date.parse(at) / 1000;
   const points = (name) => [...history.map((each) => [each.at, each[name]]), [until, journal[name]]];
@@ -70,11 +95,12 @@ function drawJournal({ at, commits, foundry, history, journal }) {
     $("journal"),
     `${count(journal.exports)} of ${count(journal.exports_max)} exports waiting, ` +
       `${bytes(journal.bytes)} of ${bytes(journal.bytes_max)}; ${count(journal.set_aside)} set aside; ` +
-      (journal.free_bytes === null ? "in memory only" : `${bytes(journal.free_bytes)} free on the disk`),
+      describeSpace(journal),
   );
   const last = foundry.last_commit_at ? moment(foundry.last_commit_at) : "none since the start";
   const age = journal.exports > 0 ? `The oldest has waited ${seconds(journal.oldest_seconds)}` : "Nothing is waiting";
-  $("foundry").replaceChildren(`${age}; last commit: `, last);
+  const paused = foundry.paused_at ? ["; uploads paused since ", moment(foundry.paused_at)] : [];
+  $("foundry").replaceChildren(`${age}; last commit: `, last, ...paused);
 }
 
 function drawCommits({ commits }) {
@@ -115,46 +141,36 @@ function drawReasons(id, numbers) {
   $(id).tBodies[0].replaceChildren(...rows);
 }
 
-function drawAlarms({ foundry, is_draining, journal }) {
-  const alarms = [];
-  if (is_draining) alarms.push("Atlas is shutting down: it accepts no new exports, and finishes those in progress.");
-  const fresh = journal.exports - journal.failed; // failed exports are retried apart from these
-  if (foundry.paused_reason !== null && (fresh > 0 || journal.failed === 0)) {
-    const since = foundry.paused_at ? ` since ${foundry.paused_at}` : "";
-    const reason = foundry.paused_reason.replace(/[.]$/, "");
-    alarms.push(`Uploads to Foundry are paused${since}: ${reason}. Exports are still accepted; Atlas keeps trying.`);
-  }
-  if (journal.exports >= journal.exports_max || journal.bytes >= journal.bytes_max) {
-    alarms.push("The journal is full: exports are refused until some are uploaded to Foundry.");
-  }
-  const shown = [...$("alarms").children].map((each) => each.textContent);
-  if (shown.join() !== alarms.join()) $("alarms").replaceChildren(...alarms.map((text) => el("p", {}, text)));
+const CALLERS = { phones: "From phones", foundry: "To Foundry" };
+
+function drawLatency({ latency }) {
+  const number = (text) => el("td", { class: "number" }, text);
+  const rows = Object.entries(CALLERS).map(([name, label]) => {
+    const { calls, failed, p50_seconds, p99_seconds } = latency[name];
+    const errors = failed === 0 ? "0" : `${count(failed)} (${percent(failed / calls)})`;
+    return el(
+      "tr", {},
+      el("th", { scope: "row" }, label), number(count(calls)),
+      number(duration(p50_seconds)), number(duration(p99_seconds)), number(errors),
+    );
+  });
+  $("latency").tBodies[0].replaceChildren(...rows);
 }
 
-function drawSetAside({ set_aside }) {
-  $("set-aside").hidden = set_aside === 0;
-  const are = set_aside === 1 ? "export is" : "exports are";
-  setText($("set-aside-count"), `${count(set_aside)} ${are} set aside: neither lost nor in the dataset.`);
-}
-
-function drawFailed({ failed, failed_reason }) {
-  $("failed").hidden = failed === 0;
-  const are = failed === 1 ? "export failed and is" : "exports failed and are";
-  const reason = failed_reason === null ? "." : `. The last error: ${failed_reason}`;
-  setText($("failed-count"), `${count(failed)} ${are} retried alone or in small groups${reason}`);
+function drawService({ branch, dataset, dataset_url, started, version }) {
+  const since = started.slice(0, 16).replace("T", " ");
+  const facts = [dataset, branch, `Atlas ${version}`, `since ${since}`];
+  if ($("service").textContent === facts.join("")) return;
+  $("service").replaceChildren(...facts.map((text) => el("span", {}, text)));
+  if (dataset_url !== null) $("service").firstChild.replaceChildren(link(dataset, dataset_url));
 }
 
 function draw() {
   if (status === null) return;
-  const since = status.started.slice(0, 16).replace("T", " ");
-  const service = [status.dataset, status.branch, `Atlas ${status.version}`, `since ${since}`];
-  if ($("service").textContent !== service.join("")) {
-    $("service").replaceChildren(...service.map((text) => el("span", {}, text)));
-  }
-  drawAlarms(status);
-  drawFailed(status.journal);
-  drawSetAside(status.journal);
+  drawService(status);
   drawFlow(status);
+  drawLatency(status);
+  drawReplicas(status);
   drawJournal(status);
   drawCommits(status);
   drawCounts(status);
@@ -175,8 +191,9 @@ function receive(message, isFirst) {
   samples.push([at, listBoxes(status).map((box) => box.handled)]);
   samples = samples.filter(([time]) => time >= at - RATE_SECONDS - 0.5);
   receivedAt = performance.now();
-  draw();
-  refreshExports(status.counts, status.journal);
+  keepRows(drawConnection, draw);
+  refreshExports(status);
+  refreshPhones(status);
 }
 
 // Receive the status until the connection ends. Returns an error message, or "".
@@ -188,7 +205,6 @@ async function receiveStream(onData, signal) {
     isConnected = true;
     receive(JSON.parse(text), isFirst);
     isFirst = false;
-    drawConnection();
   }
   return "";
 }
@@ -206,28 +222,28 @@ async function keepReceiving() {
     const error = await receiveStream(onData, silence.signal).catch(() => "");
     clearTimeout(timer);
     isConnected = false;
-    connectionError = error || (status?.is_draining ? "Atlas has shut down" : "Atlas does not respond; reconnecting");
-    drawConnection();
+    connectionError = error || (status?.is_draining ? "Atlas has shut down." : "Atlas does not respond; reconnecting.");
+    keepRows(drawConnection);
     await new Promise((resolve) => setTimeout(resolve, wait * (0.75 + Math.random() / 2) * 1000));
     wait = Math.min(WAIT_SECONDS_MAX, wait * 2);
   }
 }
 
+// The status is up to date if it is a few seconds old at most, also while reconnecting.
 function drawConnection() {
-  const ago = (performance.now() - receivedAt) / 1000;
-  let [state, text] = ["live", "Live"];
-  if (!isConnected) [state, text] = connectionError === "" ? ["new", "Connecting"] : ["gone", connectionError];
-  else if (ago > STALE_SECONDS) [state, text] = ["stale", "Stale"];
-  else if (status.is_draining) [state, text] = ["stale", "Shutting down"];
+  const seconds = (performance.now() - receivedAt) / 1000;
+  const isLive = status !== null && seconds <= (isConnected ? SLOW_SECONDS : STALE_SECONDS);
+  const isNew = status === null && connectionError === "";
+  const [state, text] = isLive ? ["live", "Live"] : isNew ? ["new", "Connecting"] : ["gone", "Disconnected"];
   $("connection").dataset.state = state;
-  document.body.classList.toggle("old", state === "gone" || state === "stale");
   setText($("connection-state"), text);
-  const isOld = status !== null && (!isConnected || ago > STALE_SECONDS);
-  setText($("connection-age"), isOld ? `last update ${seconds(Math.floor(ago))} ago` : "");
+  document.body.classList.toggle("old", state === "gone");
+  const reason = isConnected ? "Atlas sends nothing." : connectionError;
+  drawVerdict(status, state === "gone" ? { seconds, reason } : null);
 }
 
-setInterval(drawConnection, 1000);
-addEventListener("resize", draw);
+setInterval(() => keepRows(drawConnection), 1000);
+addEventListener("resize", () => keepRows(draw));
 $("set-aside-show").onclick = () => showExports("set_aside");
 $("failed-show").onclick = () => showExports("failed");
 keepReceiving();

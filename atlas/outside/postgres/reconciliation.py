@@ -1,0 +1,110 @@
+"""Compares the journal with the dataset, for example after a failover or a restored backup."""
+
+from collections.abc import Collection, Sequence
+
+from asyncpg import Record
+
+from atlas.core import identifiers
+from atlas.core.messages import File, Receipt
+from atlas.core.personal_data import DatasetFile
+from atlas.outside.journal.entries import CRASH_REASON, ClaimedRow, group_by_file
+from atlas.outside.postgres.conclusions import DELETE_PAYLOADS
+from atlas.outside.postgres.database import Database
+from atlas.outside.postgres.fencing import FencedSteps
+from atlas.outside.postgres.lease import WorkInLease
+from atlas.outside.postgres.rows import COLUMNS, build_row
+
+PAGE = 1_000
+NEWEST = f"SELECT rid FROM @.export WHERE status = 'committed' ORDER BY number DESC LIMIT {PAGE}"
+KNOWN = """
+    SELECT rid FROM @.export WHERE status = 'committed' AND rid = ANY($1)
+    UNION SELECT rid FROM @.digest WHERE rid = ANY($1)
+"""
+UNCLAIM = """
+    UPDATE @.lease SET numbers = ARRAY(
+        SELECT number FROM unnest(numbers) number WHERE number <> ALL($1) ORDER BY number
+    )
+"""
+LIST_DOUBTFUL = "SELECT id FROM @.export WHERE is_doubtful"
+CLEAR_DOUBT = "UPDATE @.export SET is_doubtful = false WHERE id = ANY($1)"
+UNCOMMITTED = f"""
+    SELECT {COLUMNS} FROM @.export
+    WHERE number > coalesce((SELECT number FROM @.export WHERE id = $1), 0) AND (
+        status = 'accepted'
+        OR status = 'set_aside' AND reason IS DISTINCT FROM '{CRASH_REASON}'
+            AND EXISTS (SELECT FROM @.payload WHERE payload.number = export.number)
+    ) ORDER BY number LIMIT {PAGE}
+"""
+MARK_FOUND = f"""
+    UPDATE @.export SET status = 'committed', rid = $2, file = $3, file_bytes = $4, reason = NULL,
+        is_doubtful = false
+    WHERE status IN ('accepted', 'set_aside') AND id = ANY($1)
+    RETURNING {COLUMNS}, number
+"""
+
+
+async def filter_own_transactions(
+    database: Database, transactions: Collection[str]
+) -> frozenset[str]:
+    """Return the known transactions; recent ones are tried first, as there is no index."""
+    requested = frozenset(transactions)
+    known = requested.intersection(row["rid"] for row in await database.fetch(NEWEST))
+    if known != requested:
+        rows = await database.fetch(KNOWN, list(requested))
+        known = frozenset(row["rid"] for row in rows)
+    return known
+
+
+async def mark_found(
+    database: Database, ids: Collection[str], dataset_file: DatasetFile
+) -> list[Record]:
+    """Mark the exports as committed in this file, and return their rows and numbers."""
+    file: str | None = dataset_file.path
+    if identifiers.is_single_export(dataset_file.path):
+        file = identifiers.detect_format(dataset_file.path)
+    return await database.fetch(
+        MARK_FOUND, list(ids), dataset_file.transaction, file, dataset_file.bytes
+    )
+
+
+class PostgresReconciliation(FencedSteps):
+    """Implements `ports.Reconciliation`."""
+
+    async def filter_own_transactions(self, transactions: Collection[str]) -> frozenset[str]:
+        return await self._session.run(
+            lambda database: filter_own_transactions(database, transactions),
+            is_repeatable=True,
+        )
+
+    async def list_uncommitted(self, after: str) -> Sequence[File]:
+        rows = await self._session.run(
+            lambda database: database.fetch(UNCOMMITTED, after), is_repeatable=True
+        )
+        own = [ClaimedRow(build_row(row)._replace(file=None, file_bytes=None)) for row in rows]
+        return group_by_file(self._codec, own)
+
+    async def mark_found(
+        self, matches: Sequence[tuple[DatasetFile, Collection[str]]]
+    ) -> Sequence[Receipt]:
+        async def work(database: Database, _: WorkInLease) -> Sequence[Receipt]:
+            records: list[Record] = []
+            for file, ids in matches:
+                records += await mark_found(database, ids, file)
+            numbers = [record["number"] for record in records]
+            await database.execute(DELETE_PAYLOADS, numbers)
+            await database.execute(UNCLAIM, numbers)
+            return await self._finish_rows(database, records)
+
+        return await self._run_fenced(work)
+
+    async def list_doubtful(self) -> Collection[str]:
+        rows = await self._session.run(
+            lambda database: database.fetch(LIST_DOUBTFUL), is_repeatable=True
+        )
+        return [row["id"] for row in rows]
+
+    async def clear_doubt(self, ids: Collection[str]) -> None:
+        async def work(database: Database, _: WorkInLease) -> None:
+            await database.execute(CLEAR_DOUBT, list(ids))
+
+        await self._run_fenced(work, is_repeatable=True)

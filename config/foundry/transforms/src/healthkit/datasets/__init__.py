@@ -1,0 +1,1 @@
+"""The transforms that Foundry runs. Only this package imports `transforms`."""
