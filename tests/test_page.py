@@ -509,6 +509,28 @@ def test_the_dataset_is_a_link_to_foundry_that_says_nothing_of_the_page(guarded)
         assert findings(looked.page) == []
 
 
+def test_quiet_phones_are_listed_with_the_command_that_lists_all_of_them(guarded):
+    quiet = {
+        "user": "28d2e43de86b47b4",
+        "device": "iPhone",
+        "last_export_at": "2026-01-07T12:00:00Z",
+        "samples": {"HKQuantityTypeIdentifierStepCount": "2026-01-06T23:00:00Z"},
+        "report": {"event": "sync_failed", "error": {"code": "HKErrorDatabaseInaccessible"}},
+    }
+    body = msgspec.json.encode({"quiet_days": 12, "phones": [quiet]})
+    with guarded.context() as context:
+        looked = PageSession(context.new_page())
+        looked.page.route("**/phones?*", lambda route: route.fulfill(body=body))
+        looked.page.goto(guarded.url)
+        looked.page.fill("#token input", TOKEN)
+        looked.page.keyboard.press("Enter")
+        row = looked.page.locator("#phones tbody tr")
+        expect(row).to_contain_text("HKErrorDatabaseInaccessible")
+        assert "2026-01-06" in row.locator("td").all_text_contents()
+        expect(looked.page.locator("#phones caption")).to_contain_text("atlas phones --quiet 12d")
+        assert findings(looked.page) == []
+
+
 def test_a_list_stays_as_it_is_until_somebody_asks_for_what_is_newer(guarded):
     with guarded.context() as context, guarded.refusing(400, "FileContentRefused"):
         page = guarded.opened(context).page

@@ -31,6 +31,7 @@ async function readQuiet() {
   const { phones } = await readPhones({
     limit: SHOWN_MAX, quiet_seconds: quiet_days * DAY_SECONDS, seen_seconds: SEEN_DAYS * DAY_SECONDS,
   });
+  setText($("quiet-command"), `atlas phones --quiet ${quiet_days}d`);
   $("phones").hidden = phones.length === 0;
   $("phones").tBodies[0].replaceChildren(...phones.map(buildRow));
 }
