@@ -221,6 +221,16 @@ AWAY = 'atlas_refusals_total{code="JOURNAL_AWAY", job="atlas", instance="one"}'
 VERSIONS = 'atlas_replicas{version="%s", job="atlas", instance="%s"}'
 LOST = 'atlas_stream_rows_total{outcome="%s", job="atlas", instance="one"}'
 COMMITTED, BEGAN = "atlas_last_commit_timestamp_seconds", "process_start_time_seconds"
+
+
+def phones(active, quiet):
+    states = {"active": active, "quiet": quiet}.items()
+    series = {
+        f'atlas_phones{{state="{state}", {ONE[1:]}': f"{count}x999" for state, count in states
+    }
+    return series | {f"atlas_phones_quiet{ONE}": f"{quiet}x999"}
+
+
 CASES = [
     (
         "AtlasNoLeader",
@@ -246,9 +256,14 @@ CASES = [
     ("AtlasStreamBehind", 11, {f"atlas_stream_oldest_seconds{ONE}": "400x99"}),
     ("AtlasStreamRowsLost", 10, {LOST % "dropped": "0x9 5x99"}),
     ("AtlasStreamRowsLost", 10, {LOST % "refused": "0x9 1x99"}),
+    ("AtlasPhonesQuiet", 62, phones(active=0, quiet=1)),
+    ("AtlasPhonesQuiet", 62, phones(active=7, quiet=2)),
     ("AtlasNoCommit", 20, {WAITING % "one": "1x99", BEGAN + ONE: "0x99", COMMITTED + ONE: "0x99"}),
 ]
 QUIET = [
+    ("AtlasPhonesQuiet", 62, phones(active=0, quiet=0)),
+    ("AtlasPhonesQuiet", 62, phones(active=2, quiet=1)),
+    ("AtlasPhonesQuiet", 62, phones(active=8, quiet=2)),
     ("AtlasStreamBehind", 20, {f"atlas_stream_oldest_seconds{ONE}": "2x99"}),
     ("AtlasStreamRowsLost", 20, {LOST % "published": "0+100x99", LOST % "dropped": "0x99"}),
     (

@@ -266,7 +266,7 @@ def test_a_bad_variable_stops_the_start_with_a_line_that_names_it(environ, named
         pytest.param(b"[edge]\nport = 'high'", "edge.port", id="wrong type"),
         pytest.param(b"[edge]\ncors_origins = 3", "edge.cors_origins has the", id="no list"),
         pytest.param(b"[edge]\ncors_origins = 'x'", "edge.cors_origins has the", id="a text"),
-        pytest.param(b"[journal]\nkeys = [1]", "journal.keys has the", id="numbers"),
+        pytest.param(b"[journal]\nkeys = [1]", "journal.keys must be", id="numbers"),
         pytest.param(b"[foundry]\ngroup = 'x'", "foundry.group has the", id="a text as a group"),
         pytest.param(b"[foundry]\nbranch = ''", "foundry.branch is empty", id="empty"),
         pytest.param(b"[foundry]\ngroup = 3", "foundry.group has the", id="no group"),
@@ -483,6 +483,11 @@ def test_issuers_and_audiences_are_one_or_several():
     )
     assert auth0.audiences == ("https://api.atlas.ai", "https://old.atlas.ai")
     assert load(b"", {"AUTH0_DOMAIN": "a.test"}).auth0.issuers == ("https://a.test/",)
+    assert load(b"", {"AUTH0_ISSUER": "a.test, https://A.test/"}).auth0.issuers == (
+        "https://a.test/",
+        "https://A.test/",
+    )
+    assert load(b"", {"AUTH0_ISSUER": "a.test,A.test/"}).auth0.issuers == ("https://a.test/",)
     assert load(b"", {}).auth0.issuers == ()
     assert load(b'[auth0]\nissuer = "a.test b.test"', {}).auth0.issuers == (
         "https://a.test/",
@@ -517,6 +522,11 @@ def test_a_setting_of_tokens_that_is_wrong_is_named(variables, reason):
         load(b"", variables)
     assert str(stopped.value).startswith(reason)
     assert "\n" not in str(stopped.value)
+
+
+def test_a_list_of_issuers_is_told_how_to_be_written():
+    with pytest.raises(ConfigurationError, match=r"auth0\.issuer must be one string; commas"):
+        load(b"[auth0]\nissuer = ['a.test', 'b.test']", {})
 
 
 @pytest.mark.parametrize(

@@ -195,12 +195,13 @@ def raise_problems(problems: list[str]) -> None:
 def complete(settings: Settings) -> Settings:
     """Fill in settings derived from others, and protect the secrets."""
     auth0, foundry, journal = settings.auth0, settings.foundry, settings.journal
-    issuers = [normalize_url(each) for each in split_list(auth0.issuer or auth0.domain)]
+    hosts = split_list(auth0.issuer or auth0.domain)
+    issuers = dict.fromkeys(f"{normalize_url(each)}/" for each in hosts)
     host, token_url = normalize_url(foundry.host), normalize_url(foundry.oauth_token_url)
     replace = msgspec.structs.replace
     return replace(
         settings,
-        auth0=replace(auth0, issuer=", ".join(f"{each}/" for each in issuers)),
+        auth0=replace(auth0, issuer=", ".join(issuers)),
         edge=replace(settings.edge, public_url=normalize_url(settings.edge.public_url)),
         journal=replace(journal, url=Secret(journal.url), keys=tuple(map(Secret, journal.keys))),
         foundry=replace(

@@ -16,6 +16,8 @@ VALUE_ERRORS = {
     "stream.rid": "must be the RID of a stream: ri.foundry.main.dataset.<uuid>.",
     "operator.listen": "must be HOST:PORT.",
     "operator.token": "must be printable ASCII without spaces: it is sent in a header.",
+    "auth0.issuer": "must be one string; commas separate several issuers.",
+    "auth0.audience": "must be one string, not empty; commas separate several audiences.",
     "auth0.algorithms": "must be RS256, PS256 or both, separated by commas.",
     "auth0.dpop_algorithms": "must be some of ES256, ES384, ES512, RS256, PS256 and Ed25519.",
     "journal.keys": (
@@ -103,7 +105,7 @@ def describe_invalid(invalid: InvalidValue, variable: str) -> str:
             return f"{name} must be {' and '.join(limits)}."
         case msgspec.inspect.StrType() | msgspec.inspect.VarTupleType() if is_text(value, info):
             return f"{name} {VALUE_ERRORS.get(path, 'is empty.')}"
-    return f"{name} has the wrong type."
+    return f"{name} {VALUE_ERRORS.get(path, 'has the wrong type.')}"
 
 
 def is_text(value: object, info: msgspec.inspect.Type) -> bool:

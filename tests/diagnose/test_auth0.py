@@ -264,6 +264,22 @@ async def test_a_text_that_is_no_proof_is_told_so(system, proof):
     assert found.reason == "proof: It is not a JWT: the header DPoP must have one proof."
 
 
+@pytest.mark.parametrize(
+    ("base", "target"),
+    [
+        ("https://a.test/", "https://a.test/api/v1/healthkit/export"),
+        ("https://A.test:443", "https://a.test/api/v1/healthkit/export"),
+        ("https://a.test", "https://a.test:443/api/v1/healthkit/export"),
+        ("https://a.test/atlas/", "https://a.test/atlas/api/v1/healthkit/export"),
+    ],
+)
+async def test_a_url_and_the_target_of_a_proof_may_be_written_differently(system, base, target):
+    phone = Phone(system.tenant)
+    proof = seal(phone.header(), msgspec.json.encode(phone.claims(htu=target)), phone.key)
+
+    assert step(await system.diagnosed(phone.token, base, proof), 3).verdict == "pass"
+
+
 async def test_a_proof_of_an_unbound_token_and_a_missing_nonce_are_told(system):
     phone = Phone(system.tenant)
     bound, phone.token = phone.token, system.token()

@@ -98,7 +98,6 @@ class TokenClient:
                 issuer,
                 lambda: self.elapsed,
                 self.seen.watch,
-                self.policy.algorithms,
             )
             for issuer in issuers
         }
@@ -696,12 +695,13 @@ def issue_ps256(tenant: Auth0Emulator, key: RSAKey) -> str:
         pytest.param(("RS256",), None, "RS256", id="by default, a key without alg"),
         pytest.param(("PS256",), "PS256", "PS256", id="PS256"),
         pytest.param(("PS256",), None, "PS256", id="PS256, a key without alg"),
+        pytest.param(("PS256",), "RS256", "PS256", id="PS256, a key with the label of the tenant"),
         pytest.param(("RS256", "PS256"), None, "RS256 PS256", id="both"),
-        pytest.param(("RS256", "PS256"), "PS256", "PS256", id="both, a key for one"),
-        pytest.param(("RS256", "PS256"), "RS256", "RS256", id="both, a key for the other"),
+        pytest.param(("RS256", "PS256"), "PS256", "RS256 PS256", id="both, a key for one"),
+        pytest.param(("RS256", "PS256"), "RS256", "RS256 PS256", id="both, a key for the other"),
     ],
 )
-async def test_only_the_algorithms_of_the_settings_and_of_the_key_verify(
+async def test_only_the_algorithms_of_the_settings_verify(
     tenant, aiohttp_server, algorithms, alg_of_key, accepted
 ):
     key = tenant.ring.current

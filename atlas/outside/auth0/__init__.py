@@ -50,10 +50,7 @@ async def open_identities(
 ) -> AsyncIterator[Auth0Identities]:
     """Open the issuers with their own connections. Make no call yet."""
     async with open_session(transport) as session:
-        issuers = {
-            issuer: JwksCache(session, issuer, monotonic, emit, policy.algorithms)
-            for issuer in policy.issuers
-        }
+        issuers = {issuer: JwksCache(session, issuer, monotonic, emit) for issuer in policy.issuers}
         for keys in issuers.values():
             keys.start()
         try:

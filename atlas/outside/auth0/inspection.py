@@ -56,14 +56,14 @@ class Auth0Inspection:
         skew = measure_clock_skew(response.headers.get("Date", ""), self._clock())
         self._clock_skew = skew if self._clock_skew is None else self._clock_skew
         listed = len(parse_listed_keys(issuer, response))
-        algorithms, keys = self._policy.algorithms, dict[str, RSAKey]()
+        keys = dict[str, RSAKey]()
         with suppress(ValueError):  # no usable key
-            keys = parse_signing_keys(response.body, algorithms)
+            keys = parse_signing_keys(response.body)
         self._keys[issuer] = keys
         if not keys:
             raise CheckFailed(
-                f"The issuer has no usable key: none of {listed} is RSA for "
-                f"{' or '.join(algorithms)} with 2048 bits or more and a kid.",
+                f"The issuer has no usable key: none of {listed} is RSA for RS256 or PS256 with "
+                "2048 bits or more and a kid.",
                 "In Auth0, rotate the signing key of the tenant.",
             )
         return IssuerKeys(len(keys), listed - len(keys), seconds)

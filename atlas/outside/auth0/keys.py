@@ -1,12 +1,13 @@
 """Signing keys of an issuer.
 
 Keys stay in use while their endpoint is down, and a token with a known key never waits for a fetch.
-An unknown `kid` causes a fetch, at most one in eight seconds: a key that Auth0 has just published
-is known within ten seconds, and forged tokens cannot exhaust Auth0's rate limit.
+An unknown `kid` causes a fetch; 6.5 seconds at least are between the starts of two. So a key that
+Auth0 has just published is known within ten seconds, even if a fetch takes three, and forged tokens
+cannot exhaust Auth0's rate limit.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
@@ -25,10 +26,10 @@ JWKS_PATH = ".well-known/jwks.json"  # relative to the issuer, which ends with a
 FETCH_SECONDS = 5.0
 JWKS_BYTES_MAX = 256 * 1024
 REFRESH_SECONDS = 3000.0  # keys are fetched again after this time
-PAUSE_SECONDS = 8.0  # minimum between two fetches: less than ten in a minute
+PAUSE_SECONDS = 6.5  # minimum between the starts of two fetches: at most ten in a minute
 PAUSE_SECONDS_WITHOUT_KEYS = 1.0  # the same while there are no keys; doubles after each failure
 KEY_BITS_MIN = 2048
-RS256 = ("RS256",)
+ALGORITHMS = (None, "RS256", "PS256")  # that a usable key may name
 
 
 class JwksCache:
@@ -40,17 +41,15 @@ class JwksCache:
         issuer: str,
         monotonic: Callable[[], float],
         emit: EventSink,
-        algorithms: Collection[str] = RS256,
     ) -> None:
         self._session = session
         self._url = issuer + JWKS_PATH
         self._host = urlsplit(issuer).netloc
         self._monotonic = monotonic
         self._emit = emit
-        self._algorithms = algorithms
         self._keys: dict[str, RSAKey] = {}
         self._fetched_at: float | None = None
-        self._tried_at: float | None = None
+        self._tried_at: float | None = None  # the start of the last fetch
         self._failures = 0
         self._fetching = anyio.Lock()
         self._refresh: asyncio.Task[None] | None = None
@@ -103,20 +102,20 @@ class JwksCache:
     def _is_due(self) -> bool:
         pause = PAUSE_SECONDS
         if not self._keys:
-            doubled = PAUSE_SECONDS_WITHOUT_KEYS * 2 ** min(self._failures - 1, 3)
-            pause = min(doubled, PAUSE_SECONDS)
+            pause = PAUSE_SECONDS_WITHOUT_KEYS * 2 ** min(self._failures - 1, 3)
         return self._tried_at is None or self._monotonic() - self._tried_at >= pause
 
     async def _fetch(self) -> None:
+        self._tried_at = self._monotonic()
         try:
-            signing_keys = parse_signing_keys(await self._get(), self._algorithms)
+            signing_keys = parse_signing_keys(await self._get())
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            self._tried_at, self._failures = self._monotonic(), self._failures + 1
+            self._failures += 1
             self._emit(KeysUnavailable(type(error).__name__, len(self._keys), self._host))
             return
         is_changed = bool(self._keys) and signing_keys.keys() != self._keys.keys()
         self._keys, self._failures = signing_keys, 0
-        self._fetched_at = self._tried_at = self._monotonic()
+        self._fetched_at = self._monotonic()
         self._emit(KeysFetched(len(signing_keys), self._host))
         if is_changed:
             self._emit(KeysChanged(len(signing_keys), self._host))
@@ -142,27 +141,25 @@ class Jwks(msgspec.Struct, frozen=True):
     keys: tuple[Any, ...]
 
 
-def is_signing_key(key: object, algorithms: Collection[str]) -> TypeGuard[dict[str, Any]]:
-    """True for an RSA key with a `kid` that can sign with one of the algorithms.
+def is_signing_key(key: object) -> TypeGuard[dict[str, Any]]:
+    """True for an RSA key with a `kid` that can sign. Some issuers write null for what is absent.
 
-    Some issuers write null for what is absent.
+    The settings alone decide which algorithms may sign. Auth0 labels all keys with the algorithm of
+    the tenant, although each API has its own: a key with the label RS256 also signs with PS256.
     """
     if not isinstance(key, dict) or key.get("kty") != "RSA":
         return False
-    is_usable = key.get("use") in (None, "sig") and key.get("alg") in (None, *algorithms)
+    is_usable = key.get("use") in (None, "sig") and key.get("alg") in ALGORITHMS
     return is_usable and isinstance(key.get("kid"), str)
 
 
-def parse_signing_keys(jwks: bytes, algorithms: Collection[str] = RS256) -> dict[str, RSAKey]:
-    """Return the keys that can sign tokens for us, by `kid`. Raises ValueError if there is none.
-
-    A key with an `alg` verifies no other algorithm.
-    """
+def parse_signing_keys(jwks: bytes) -> dict[str, RSAKey]:
+    """Return the keys that can sign tokens for us, by `kid`. Raises ValueError if there is none."""
     signing_keys: dict[str, RSAKey] = {}
-    for key in parse_jwks(jwks, algorithms):
+    for key in parse_jwks(jwks):
         with suppress(JoseError, ValueError):  # an invalid key does not affect the others
             public = RSAKey.import_key(
-                {name: key[name] for name in ("kty", "n", "e", "alg") if key.get(name) is not None}
+                {name: key[name] for name in ("kty", "n", "e") if key.get(name) is not None}
             )
             if public.public_key.key_size >= KEY_BITS_MIN:
                 signing_keys[key["kid"]] = public
@@ -171,9 +168,9 @@ def parse_signing_keys(jwks: bytes, algorithms: Collection[str] = RS256) -> dict
     return signing_keys
 
 
-def parse_jwks(jwks: bytes, algorithms: Collection[str]) -> Iterator[dict[str, Any]]:
+def parse_jwks(jwks: bytes) -> Iterator[dict[str, Any]]:
     try:
         keys = msgspec.json.decode(jwks, type=Jwks).keys
     except RecursionError as error:
         raise ValueError("nested too deep") from error
-    return (key for key in keys if is_signing_key(key, algorithms))
+    return (key for key in keys if is_signing_key(key))

@@ -18,7 +18,13 @@ from atlas.outside.auth0.explanations import (
     to_printable,
 )
 from atlas.outside.auth0.policy import ProofPolicy
-from atlas.outside.auth0.proofs import FUTURE_SECONDS, PROOF_TYPE, ProofVerifier, encode64
+from atlas.outside.auth0.proofs import (
+    FUTURE_SECONDS,
+    PROOF_TYPE,
+    ProofVerifier,
+    encode64,
+    is_below,
+)
 
 NEW_PROOF = "Let the app make a new proof for each request, with the key of its token."
 
@@ -78,10 +84,9 @@ def explain_target(claims: Mapping[str, Any], base: str) -> Iterator[TokenClaim]
         reason = "Pass --url, or set ATLAS_PUBLIC_URL, to compare it."
         yield TokenClaim("proof htu", to_printable(target), "good", reason)
     else:
-        is_ours = target.lower().startswith(f"{base.lower()}/")
         remedy = "Set ATLAS_PUBLIC_URL to the URL that phones use."
         reason = f"It is for another URL than {base}."
-        yield check_claim("proof htu", target, is_ours, reason, remedy)
+        yield check_claim("proof htu", target, is_below(target, base), reason, remedy)
 
 
 def explain_token(claims: Mapping[str, Any], token: str) -> TokenClaim:

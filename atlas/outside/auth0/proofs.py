@@ -188,6 +188,15 @@ def is_same_target(claimed: str, expected: str) -> bool:
         return False
 
 
+def is_below(target: str, base: str) -> bool:
+    """True if `base` is the beginning of a URL, up to a slash."""
+    try:
+        ours = normalize_target(base, "").rstrip("/")
+        return normalize_target(target, "").startswith(f"{ours}/")
+    except ValueError:
+        return False
+
+
 def normalize_target(url: str, scheme: str) -> str:
     """Normalize a URL by RFC 3986, section 6.2. Raises ValueError if it is not http or https."""
     if not PRINTABLE.fullmatch(url):  # urlsplit would drop some of these characters
