@@ -58,15 +58,17 @@ def build_common_fields(
         device = device[device.find(",") :]
     origin = find_origin(source, get("sourceVersion"), device)
     start, end = to_utc(get("startDate", "")), to_utc(get("endDate", ""))
-    if start[Z_POSITION:] != "Z" or end[Z_POSITION:] != "Z":
-        context.unread[DATES] += (start[Z_POSITION:] != "Z") + (end[Z_POSITION:] != "Z")
+    created = to_utc(get("creationDate", ""))  # "" in iOS 8
+    dates = (start, end, created) if created else (start, end)
+    if any(each[Z_POSITION:] != "Z" for each in dates):
+        context.unread[DATES] += sum(each[Z_POSITION:] != "Z" for each in dates)
     metadata = None
     if element.children or not KNOWN.issuperset(attributes):
         metadata = read_metadata(element)
     fields: dict[str, Any] = {
         "sample_type": sample_type,
         "uuid": context.identity.identify(
-            attributes, (sample_type, origin.identity), (start, end), metadata, printed
+            attributes, (sample_type, origin.identity), (start, end, created), metadata, printed
         ),
         "start_date": start,
         "end_date": end,

@@ -52,13 +52,13 @@ class Identity(Protocol):
         self,
         attributes: Mapping[str, str],
         source: tuple[str, str],
-        moments: tuple[str, str],
+        moments: tuple[str, str, str],
         metadata: dict[str, object] | None,
         printed: tuple[str, str],
     ) -> str:
         """Return the uuid of a sample. `source` is its type, and its source and device.
 
-        `moments` are its start and end in UTC; `printed` are unit and value.
+        `moments` are its start, end and creation in UTC; `printed` are unit and value.
         """
         ...
 
@@ -81,13 +81,13 @@ class StableIdentity:
 
     def identify(
         self,
-        attributes: Mapping[str, str],
+        attributes: Mapping[str, str],  # noqa: ARG002
         source: tuple[str, str],
-        moments: tuple[str, str],
+        moments: tuple[str, str, str],
         metadata: dict[str, object] | None,
         printed: tuple[str, str],  # noqa: ARG002  # not part of this version
     ) -> str:
-        created, (start, end) = to_utc(attributes.get("creationDate", "")), moments
+        start, end, created = moments
         name = f"{created}\x1f{start}\x1f{end}\x1f"
         if metadata:
             name += describe_metadata(metadata)

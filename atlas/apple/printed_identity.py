@@ -23,7 +23,7 @@ class PrintedIdentity:
         self,
         attributes: Mapping[str, str],
         source: tuple[str, str],
-        moments: tuple[str, str],
+        moments: tuple[str, str, str],
         metadata: dict[str, object] | None,  # noqa: ARG002  # not part of this version
         printed: tuple[str, str],
     ) -> str:

@@ -141,7 +141,7 @@ def test_what_was_numbered_is_forgotten():
     try:
         for number in range(50_000):
             moment = f"{number:020}"
-            one.identify({}, ("type", "source"), (moment, moment), None, ("", ""))
+            one.identify({}, ("type", "source"), (moment, moment, ""), None, ("", ""))
         assert tracemalloc.get_traced_memory()[0] < 20_000
     finally:
         tracemalloc.stop()

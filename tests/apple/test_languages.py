@@ -263,6 +263,12 @@ def test_a_date_that_nobody_can_know_stays_as_it_is_and_is_told(tmp_path, text):
     assert dict(conversion.unread) == {"dates": 2}
 
 
+def test_a_creation_date_that_cannot_be_read_is_told_as_well(tmp_path):
+    path = an_export(tmp_path / "export.zip", record(creationDate="0002-04-10 03:38:56 +0900"))
+
+    assert dict(read_lines(path)[1].unread) == {"dates": 1}
+
+
 # what is told
 
 
