@@ -626,7 +626,10 @@ def test_serve_leaves_a_journal_alone_that_another_holds(atlas, monkeypatch, tmp
     with open_journal(tmp_path / "journal", CapacityLimits(free_bytes=0)):
         said = atlas("serve", **SYSTEMS, ATLAS_JOURNAL="sqlite:///journal").in_one_line(75)
 
-    assert said == f"atlas: The journal journal is held by another process (pid {os.getpid()}).\n"
+    assert said == (
+        f"atlas: The journal journal is held by another process (pid {os.getpid()}): "
+        "stop it, or set ATLAS_JOURNAL to another path.\n"
+    )
 
 
 def test_a_journal_whose_owner_does_not_answer_is_one_line_that_says_who(atlas, tmp_path):
@@ -778,7 +781,7 @@ def test_a_person_of_whom_nothing_is_known_gets_no_receipt_of_success(atlas, jou
     assert "Searched   the dataset" in told.out
     assert "Removed" not in told.out
     assert "adda" not in told.out
-    assert json.loads(as_json.out)["known"] is False
+    assert [json.loads(as_json.out)[each] for each in ("known", "to_do")] == [False, []]
     assert json.loads(journal.with_name("receipt.json").read_text())["known"] is False
     assert "Search the shared files as well" in asked.err
     assert len(stand_in.files()) == 2

@@ -398,6 +398,8 @@ def test_the_check_of_no_journal_creates_none(
     assert "There is no journal" in listed.in_one_line(1)
     assert run(database_server, count_schemas(schema_name)) == [0]
     assert "There is no journal" in check(atlas, of_file(tmp_path / "none.db")).in_one_line(1)
+    (tmp_path / "empty.db").touch()
+    assert "There is no journal" in check(atlas, of_file(tmp_path / "empty.db")).in_one_line(1)
 
 
 # keys
@@ -427,6 +429,23 @@ def test_the_copies_in_a_file_are_those_for_its_key(atlas, file):
 
     assert listed.count("key 1 of ATLAS_JOURNAL_KEY") == 2
     assert f"{file}.seal" in listed
+
+
+def test_a_dry_run_drops_no_more_copies_of_a_file_than_the_command(atlas, file):
+    keys = ["journal", "keys", "--journal", file, "--drop"]
+
+    assert atlas(*keys, "--dry-run", ATLAS_JOURNAL_KEY=OTHER_KEY).out.endswith(
+        "0 would be dropped.\n"
+    )
+    assert atlas(*keys, ATLAS_JOURNAL_KEY=OTHER_KEY).out.endswith("0 dropped.\n")
+
+
+def test_the_copies_of_a_journal_with_a_key_file_are_those_for_the_file(atlas, tmp_path):
+    with open_file(tmp_path / "journal.db", keys=()):
+        pass
+    listed = atlas("journal", "keys", "--journal", tmp_path / "journal.db").out
+
+    assert listed.count("the key file") == 2
 
 
 # versions side by side

@@ -123,6 +123,27 @@ def test_auth0_can_answer_with_another_kind(running, misbehave):
 
 
 @pytest.mark.slow
+def test_what_atlas_local_began_with_is_said_and_its_refusals_end(atlas, tmp_path):
+    options = "--foundry-refuse", "auth0|bad", "--foundry-latency", "0.01"
+    with local(tmp_path, *options) as running:
+        ended = atlas("misbehave", "--stop", "--port", running.port)
+
+    assert ended.out == "Foundry: latency_seconds=0.01\n"
+    assert ended.err == "It began with options of `atlas local`: start it without them.\n"
+
+
+@pytest.mark.slow
+def test_each_command_prints_the_state_as_json(misbehave):
+    for command in (
+        ("foundry", "--status", 503),
+        ("auth0", "--latency", 1),
+        ("behaviour", "path_taken=upload"),
+    ):
+        shown = misbehave(*command, "--json").out
+        assert msgspec.json.decode(shown, type=EmulatorState).faults[0].status == 503
+
+
+@pytest.mark.slow
 def test_the_list_has_the_latest_first_and_is_there_for_programs(misbehave):
     misbehave("foundry", "--status", 503, "--latency", 2)
     misbehave("foundry", "--kind", "torn", "--call", "get", "--times", 3)

@@ -67,6 +67,8 @@ WRONG = [
     pytest.param(b"uuid;unit\na;count\n" * 999, "CSV", "atlas sample", id="a long CSV"),
     pytest.param(b"Once upon a time\n", "does not look like JSON", "atlas sample", id="a text"),
     pytest.param(tape(), "binary", "atlas sample", id="a tape"),
+    pytest.param(b"\xff\xd8\xff\xe0" * 9 + b"\n", "not text", "atlas sample", id="a picture"),
+    pytest.param(b"\xd2\x1f,\x07;\xfe\t{}\n" * 9, "binary", "atlas sample", id="random bytes"),
     pytest.param(b"", "empty", "nothing to send", id="nothing"),
     pytest.param(b"\xef\xbb\xbf\r\n \n", "empty", "nothing to send", id="blank lines"),
 ]
@@ -144,19 +146,26 @@ def test_a_file_of_many_blank_lines_is_no_success(atlas, tmp_path, server):
 # the outcome
 
 
+PROBED = says(200)
+
+
 @pytest.fixture
 def server():
     """Serve one scripted reply to all batches; the fixture's value returns the URL."""
     with start_blocking_portal() as portal:
         servers = []
 
-        def serve(reply) -> str:
+        def serve(reply, probe=PROBED) -> str:
             async def take(request):
                 return await reply(request, await request.read())
+
+            async def take_probe(request):
+                return await probe(request, b"")
 
             async def build() -> TestServer:
                 app = web.Application()
                 app.router.add_post(BATCH, take)
+                app.router.add_get("/health/live", take_probe)
                 built = TestServer(app)
                 await built.start_server()
                 return built
@@ -309,12 +318,27 @@ def test_an_import_whose_samples_are_all_rejected_is_a_failure(atlas, tmp_path, 
     assert ended.err.splitlines()[-1] == "atlas: All lines were rejected (1)."
 
 
-def test_a_server_that_hangs_up_at_first_is_not_taken_for_none(atlas, server, monkeypatch):
-    monkeypatch.setattr("atlas.client.sending.TRIES", 1)
-    ended = atlas("send", "-", "--token", "t", "--to", server(hangs_up), stdin=BYTES)
+def test_a_server_that_always_hangs_up_is_one_line_that_says_what_to_do(atlas, server, monkeypatch):
+    monkeypatch.setattr("atlas.cli.send.PROBE_PAUSE_SECONDS", 0.01)
+    url = server(hangs_up, hangs_up)
+    told = atlas("send", "-", "--token", "t", "--to", url, stdin=BYTES).in_one_line(1)
 
-    assert ended.code == 1
-    assert "did not accept it: Server disconnected" in ended.err
+    assert told == (
+        f"atlas: What listens at {url} does not answer: "
+        "run atlas local, or name the URL of Atlas with --to.\n"
+    )
+
+
+def test_a_server_that_hangs_up_at_first_is_not_taken_for_none(atlas, server, monkeypatch):
+    monkeypatch.setattr("atlas.cli.send.PROBE_PAUSE_SECONDS", 0.01)
+    moods = iter([hangs_up, PROBED])
+
+    async def probe(request, body):
+        return await next(moods)(request, body)
+
+    url = server(says(200, commit()), probe)
+
+    assert atlas("send", "-", "--token", "t", "--to", url, stdin=BYTES).code == 0
 
 
 def test_of_many_files_the_first_are_shown_and_json_lists_all(capsys):

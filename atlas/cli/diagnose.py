@@ -96,13 +96,17 @@ def diagnose(  # noqa: PLR0913, PLR0917 - one parameter for each option
     request = DiagnosisRequest(strip_scheme(token), url or None, proof or None)
     with show_activity("Checking the whole flow"):
         result = run_diagnosis(settings, request)
-    if report is not None:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(render_markdown(result), encoding="utf-8")
     if json:
         typer.echo(msgspec.json.encode(result).decode())
     else:
         print_diagnosis(result, Console(highlight=False, soft_wrap=True))
+    if report is not None:
+        try:
+            report.parent.mkdir(parents=True, exist_ok=True)
+            report.write_text(render_markdown(result), encoding="utf-8")
+        except OSError as error:
+            typer.echo(f"atlas: Cannot write {report}: {error.strerror}.", err=True)
+            raise typer.Exit(result.exit_code or 1) from error
     raise typer.Exit(result.exit_code)
 
 

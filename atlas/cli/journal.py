@@ -114,7 +114,8 @@ def keys(
     """
     settings = load_settings_for_journal(config, journal)
     copies = anyio.run(service.list_key_copies, settings)
-    unknown = [each for each in copies if each.position is None]
+    # a start replaces the copy of a file, which has no others
+    unknown = [each for each in copies if each.position is None and settings.journal.is_shared]
     shown = unknown if drop and dry_run else copies
     if not json:
         for each in shown:

@@ -21,7 +21,7 @@ from atlas.cli.local_folder import hold_folder, load_journal_key, write_settings
 from atlas.cli.local_ports import Ports, require_free_ports, suggest_folder
 from atlas.cli.local_replicas import run_replicas
 from atlas.cli.program import render_path, render_program
-from atlas.cli.serve import print_ready
+from atlas.cli.serve import report_ready
 from atlas.local import auth0, foundry
 from atlas.local.foundry import Behaviour, EmulatorOptions, PathRefusal
 from atlas.server import bind, run
@@ -86,7 +86,7 @@ def local(
         start = render_start(settings, ports, state, demo=demo, is_single=replicas == 1)
         texts = [start, replicas_text, "Ctrl-C ends it."]
         typer.echo("\n".join(filter(None, texts)))
-        print_ready(at)
+        report_ready(settings.log.format, at)
 
     with hold_folder(state, format_url(port), partial(suggest_folder, state)):
         require_free_ports(ports, state)

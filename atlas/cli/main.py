@@ -127,7 +127,7 @@ def main() -> None:
     try:
         sys.exit(run(sys.argv[1:]))
     except typer.TyperException as error:  # invalid usage
-        fail(error.format_message(), error.exit_code)
+        fail(error.format_message().replace("Value error, ", ""), error.exit_code)
     except CommandError as error:
         fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):

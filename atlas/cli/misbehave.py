@@ -97,7 +97,7 @@ def misbehave(
 
 
 @app.command("foundry")
-def fail_foundry(
+def fail_foundry(  # noqa: PLR0913, PLR0917 - one parameter for each option
     status: StatusOption = None,
     latency: LatencyOption = None,
     kind: FoundryKindOption = None,
@@ -105,6 +105,7 @@ def fail_foundry(
     path: PathOption = None,
     user: UserOption = None,
     times: TimesOption = 0,
+    json: JsonOption = False,
     port: PortOption = PORT,
 ) -> None:
     """Let the Foundry emulator fail, for all calls or some.
@@ -136,7 +137,7 @@ def fail_foundry(
         user="" if user is None else user,
         count=times,
     )
-    show(port, EmulatorRequest("foundry", "POST", "faults?first=1", fault))
+    show(port, EmulatorRequest("foundry", "POST", "faults?first=1", fault), is_json=json)
 
 
 @app.command("auth0")
@@ -146,6 +147,7 @@ def fail_auth0(
     kind: Auth0KindOption = None,
     rotate: RotateOption = False,
     times: TimesOption = 0,
+    json: JsonOption = False,
     port: PortOption = PORT,
 ) -> None:
     """Let the Auth0 emulator fail when Atlas fetches the keys.
@@ -160,7 +162,7 @@ def fail_auth0(
     body = {"status": answer, "seconds": 0.0 if latency is None else latency, "count": times}
     rotations = [ROTATE] * (ROTATIONS if rotate else 0)
     outage = EmulatorRequest("auth0", "POST", "outage", body)
-    show(port, outage, *rotations)
+    show(port, outage, *rotations, is_json=json)
 
 
 @app.command("behaviour")
@@ -168,6 +170,7 @@ def change_behaviour(
     modes: Annotated[
         list[str], typer.Argument(metavar="NAME=VALUE", help="A behaviour and its value.")
     ],
+    json: JsonOption = False,
     port: PortOption = PORT,
 ) -> None:
     """Change undocumented behaviour of the Foundry emulator.
@@ -180,7 +183,7 @@ def change_behaviour(
     body = {
         name: getattr(behaviour, name) for name, _, _ in (each.partition("=") for each in modes)
     }
-    show(port, EmulatorRequest("foundry", "POST", "settings", body))
+    show(port, EmulatorRequest("foundry", "POST", "settings", body), is_json=json)
 
 
 def require_one(status: int | None, latency: float | None, kind: str | None) -> None:
@@ -199,7 +202,9 @@ def show(port: int, *requests: EmulatorRequest, is_json: bool = False) -> None:
         return
     lines = list(render_state(state))
     typer.echo("\n".join(lines) if lines else "The emulators behave as usual.")
-    if lines:
+    if lines and STOP[-1] in requests:
+        typer.echo("It began with options of `atlas local`: start it without them.", err=True)
+    elif lines:
         option = "" if port == PORT else f" --port {port}"
         typer.echo(f"To end this: {render_program()} misbehave --stop{option}", err=True)
 

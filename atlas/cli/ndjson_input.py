@@ -1,5 +1,6 @@
 """Opens a file of records, and recognises files that are something else."""
 
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ LINES_SEARCHED = 100  # for a first record; a file may begin with a few damaged 
 PIECE_BYTES = 64 * 1024
 STDIN = Path("-")
 BOM = b"\xef\xbb\xbf"
+CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 # the first bytes, the kind of file, and the command for it
 SIGNATURES = [
     (b"PK\x03\x04", "a zip archive", "for Apple's Health export: atlas import {file}"),
@@ -90,10 +92,16 @@ def read_head(file: BinaryIO, path: Path) -> list[bytes]:
     if not first and len(lines) < LINES_SEARCHED:
         raise NotRecords(f"{name(path)} is empty: there is nothing to send.")
     if first:
-        kind = "CSV" if any(mark in first for mark in (b",", b";", b"\t")) else ""
-        what = f"looks like {kind}" if kind else "does not look like JSON"
-        raise NotRecords(f"{name(path)} {what}. {NDJSON}.")
+        raise NotRecords(f"{name(path)} {describe_text(first)}. {NDJSON}.")
     return lines
+
+
+def describe_text(line: bytes) -> str:
+    """Describe a line that is no record. Its last character may be cut."""
+    if len(line.decode(errors="ignore").encode()) < len(line) - 3:
+        return "is not text in UTF-8"
+    is_table = any(mark in line for mark in (b",", b";", b"\t"))
+    return "looks like CSV" if is_table else "does not look like JSON"
 
 
 def check_kind(start: bytes, path: Path) -> None:
@@ -102,7 +110,8 @@ def check_kind(start: bytes, path: Path) -> None:
         if start.startswith(signature):
             file = "FILE" if path == STDIN else shlex.quote(str(path))
             raise NotRecords(f"{name(path)} is {kind}; {advice.format(file=file)}")
-    if b"\x00" in start:
+    # a damaged record may have control characters, too
+    if b"\x00" in start or (not start.startswith(b"{") and CONTROL.search(start)):
         raise NotRecords(f"{name(path)} is a binary file. {NDJSON}.")
 
 

@@ -23,6 +23,7 @@ from atlas.settings import is_loopback
 URL_DEFAULT = f"http://{emulators.HOST}:8080"
 STREAM_BYTES = 1024 * 1024
 PROBE_SECONDS = 10.0
+PROBES, PROBE_PAUSE_SECONDS = 3, 1.0  # a restarting Atlas cuts a connection once
 RENEWAL = "Pass a new token with --token or ATLAS_TOKEN."
 INTERRUPTED = (
     "Interrupted: some of the lines counted as not sent may have arrived. "
@@ -142,31 +143,41 @@ async def send_records(
     return await fetch_emulator_folder(url) if target.token is None else None
 
 
+class NoServer(CommandError):
+    """No Atlas is at the URL."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{problem}: run atlas local, or name the URL of Atlas with --to.")
+
+
 async def find_token(url: URL, target: SendTarget) -> str:
     """Return the token of the target, or one of `atlas local`. Raises CommandError."""
     return await fetch_emulator_token(url) if target.token is None else target.token
 
 
 async def check_presence(url: URL) -> None:
-    """Raise CommandError if nothing listens at the URL.
+    """Raise CommandError if nothing listens at the URL, or nothing that answers.
 
-    Later, a connection that is refused is tried again: then Atlas only restarts.
+    Later, a connection that is refused or cut is tried again: then Atlas only restarts.
     """
     timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        try:
-            with suppress(TimeoutError):
-                await session.get(url / "health/live", allow_redirects=False)
-        except aiohttp.ClientSSLError:
-            return  # the upload fails for the same reason, and says so
-        except aiohttp.ClientConnectorError as error:
-            is_unknown = isinstance(error, aiohttp.ClientConnectorDNSError)
-            problem = f"The host of {url} is unknown" if is_unknown else f"Nothing listens at {url}"
-            raise CommandError(
-                f"{problem}: run atlas local, or name the URL of Atlas with --to."
-            ) from error
-        except aiohttp.ClientError:
-            return
+        for attempt in range(PROBES):
+            try:
+                with suppress(TimeoutError):
+                    await session.get(url / "health/live", allow_redirects=False)
+            except aiohttp.ClientSSLError:
+                return  # the upload fails for the same reason, and says so
+            except aiohttp.ClientConnectorDNSError as error:
+                raise NoServer(f"The host of {url} is unknown") from error
+            except aiohttp.ClientConnectorError as error:
+                raise NoServer(f"Nothing listens at {url}") from error
+            except aiohttp.ClientError as error:
+                if attempt == PROBES - 1:
+                    raise NoServer(f"What listens at {url} does not answer") from error
+                await anyio.sleep(PROBE_PAUSE_SECONDS)
+            else:
+                return
 
 
 def parse_url(to: str, option: str = "--to") -> URL:

@@ -1,10 +1,12 @@
 """Upkeep of the configured journal: its data key, and the version of its tables."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atlas.core.errors import CommandError, ConfigurationError
 from atlas.outside.journal import cipher
 from atlas.outside.sqlite import journal as sqlite_journal
+from atlas.outside.sqlite import keys as sqlite_keys
 from atlas.outside.sqlite import transfer as sqlite_transfer
 from atlas.service.store import build_connector, open_unlocked, parse_keys
 from atlas.service.transfer import require_path
@@ -31,21 +33,23 @@ class TableVersion:
 async def list_key_copies(settings: Settings) -> list[KeyCopy]:
     """Return the copies of the data key. Raises ConfigurationError if no key fits."""
     if not settings.journal.is_shared:
-        copies = sqlite_transfer.read_copies(require_path(settings))
-        return [KeyCopy(place, find_position(settings, copy)) for place, copy in copies.items()]
+        path = require_path(settings)
+        keys_of_file = parse_keys(settings) or [sqlite_keys.read_key_file(path, is_new=False)]
+        copies = sqlite_transfer.read_copies(path)
+        return [KeyCopy(place, find_position(keys_of_file, copy)) for place, copy in copies.items()]
     from atlas.outside.postgres import keys, transfer  # noqa: PLC0415 - optional dependency
 
     async with transfer.open_transaction(build_connector(settings)) as database:
         stored = await keys.read_copies(database)
     return [
-        KeyCopy(name.removeprefix("root "), find_position(settings, copy))
+        KeyCopy(name.removeprefix("root "), find_position(parse_keys(settings), copy))
         for name, copy in stored.items()
     ]
 
 
-def find_position(settings: Settings, copy: bytes) -> int | None:
-    """Return the position of the configured key that unwraps the copy, if any."""
-    for position, key in enumerate(parse_keys(settings), 1):
+def find_position(journal_keys: Sequence[bytes], copy: bytes) -> int | None:
+    """Return the position, from 1, of the key that unwraps the copy, if any."""
+    for position, key in enumerate(journal_keys, 1):
         if cipher.unwrap_key(copy, key) is not None:
             return position
     return None

@@ -64,6 +64,19 @@ async def test_the_exit_code_names_the_first_step_that_fails(system):
 
 
 @pytest.mark.slow
+async def test_a_report_that_cannot_be_written_loses_neither_the_diagnosis_nor_its_exit_code(
+    system,
+):
+    system.foundry.options.is_role_revoked = True
+    (system.folder / "empty").mkdir()
+    (system.folder / "empty" / "file").touch()
+    ended = await run_diagnose(system, "--json", "--report", "file/today.md")
+
+    assert (ended.returncode, msgspec.json.decode(ended.stdout)["exit_code"]) == (17, 17)
+    assert ended.stderr.decode().endswith("atlas: Cannot write file/today.md: File exists.\n")
+
+
+@pytest.mark.slow
 async def test_with_no_settings_at_all_the_issuer_is_the_first_to_fail(system):
     ended = await run_diagnose(system, AUTH0_ISSUER="", FOUNDRY_HOST="")
 

@@ -92,7 +92,7 @@ class PersonalData:
             transactions=(*progress.transactions, *rewrites.transactions),
             purged=purged.rows,
             shared=progress.shared,
-            to_do=tuple(remaining_steps),
+            to_do=tuple(remaining_steps) if progress.has_found_data else (),
             rewritten=tuple(RewrittenFile(*each) for each in sorted(rewrites.rows.items())),
             known=progress.has_found_data,
         )

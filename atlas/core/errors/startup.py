@@ -31,5 +31,8 @@ class JournalLocked(CommandError):
     exit_code = 75
 
     def __init__(self, path: object, pid: str, owner: str) -> None:
-        super().__init__(f"The journal {path} is held by another process (pid {pid or 'unknown'}).")
+        super().__init__(
+            f"The journal {path} is held by another process (pid {pid or 'unknown'}): "
+            "stop it, or set ATLAS_JOURNAL to another path."
+        )
         self.owner = owner

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from atlas.local.foundry.behaviour import InvalidMode
 from atlas.local.foundry.branches import FoundryApiError, Transaction
@@ -115,7 +115,9 @@ class ControlEndpoints:
         return json_response(asdict(self._foundry.options) | asdict(self._foundry.behaviour))
 
     async def restore_settings(self, request: web.Request) -> web.Response:
-        self._foundry.options, self._foundry.behaviour = self._initial
+        """Restore what the emulator began with, but end its refusals: they are failures."""
+        options, self._foundry.behaviour = self._initial
+        self._foundry.options = replace(options, refusals=())
         return await self.get_settings(request)
 
     async def begin_foreign(self, request: web.Request) -> web.Response:

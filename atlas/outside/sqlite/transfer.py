@@ -287,7 +287,7 @@ def store_wrapped_key(path: Path, journal_keys: Sequence[bytes], data_key: bytes
 
 def require_file(path: Path) -> Path:
     path = resolve_path(path) or path
-    if not path.is_file():
+    if not path.is_file() or path.stat().st_size == 0:
         raise CommandError(f"There is no journal at {path}.")
     return path
 
