@@ -86,7 +86,8 @@ def local(
         start = render_start(settings, ports, state, demo=demo, is_single=replicas == 1)
         texts = [start, replicas_text, "Ctrl-C ends it."]
         typer.echo("\n".join(filter(None, texts)))
-        report_ready(settings.log.format, at)
+        # its other lines are text
+        report_ready("json" if settings.log.format == "json" else "text", at)
 
     with hold_folder(state, format_url(port), partial(suggest_folder, state)):
         require_free_ports(ports, state)

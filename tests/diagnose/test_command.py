@@ -72,7 +72,9 @@ async def test_a_report_that_cannot_be_written_loses_neither_the_diagnosis_nor_i
     (system.folder / "empty" / "file").touch()
     ended = await run_diagnose(system, "--json", "--report", "file/today.md")
 
-    assert (ended.returncode, msgspec.json.decode(ended.stdout)["exit_code"]) == (17, 17)
+    found = msgspec.json.decode(ended.stdout, type=Diagnosis)
+
+    assert (ended.returncode, found.exit_code) == (17, 17)
     assert ended.stderr.decode().endswith("atlas: Cannot write file/today.md: File exists.\n")
 
 
