@@ -216,6 +216,36 @@ def test_only_committed_files_count_and_the_latest_report_does(
     assert short.out.splitlines()[0] == "HeartRate, 2026-01-02: phone 5, dataset 3"
 
 
+async def store_reports(path, counted):
+    """Store reports in the order of their arrival, each of some hours after `AT`."""
+    with open_journal(path, CapacityLimits(free_bytes=0)) as journal:
+        for number, (hours, count) in enumerate(counted):
+            at, counts = AT + timedelta(hours=hours), (SampleCount(PULSE, DAY, count),)
+            report = PhoneReport("sync_ended", at, "iPhone", counts)
+            await journal.phones.store_report(ADA, report, AT + timedelta(seconds=number))
+
+
+@pytest.mark.parametrize(
+    "counted",
+    [
+        [(0, 5), (-3, 9)],
+        [(-3, 9), (0, 5)],
+        [(0, 9), (0, 5)],
+        [(24 * 365, 9), (1, 5)],
+    ],
+    ids=["late", "in order", "at the same time", "after one by a clock that is ahead"],
+)
+def test_the_latest_report_holds_in_whatever_order_they_arrive(
+    atlas, url, emulator, tmp_path, counted
+):
+    path = tmp_path / "journal"
+    anyio.run(store_reports, path, counted)
+    commit(emulator, {path_of(ADA): rows_of(ADA, samples(3))})
+    ended = reconcile(atlas, url, path)
+
+    assert ended.out.splitlines()[0] == "HeartRate, 2026-01-02: phone 5, dataset 3"
+
+
 def test_a_day_is_one_of_the_reports_time_zone(atlas, url, emulator, reported):
     """23:30 UTC is the next day in +02:00."""
     journal = reported(

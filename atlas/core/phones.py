@@ -83,9 +83,9 @@ class Phone(Struct, frozen=True):
     """A phone, as operators see it.
 
     `user` is a keyed hash of the sub. `samples` has the latest start date by sample type.
-    `exports`, `rows` and `rejected` are those of the last seven days. `report` is the latest one,
-    without its counts. `last_export_at` is None if the phone has only sent reports; then it is
-    quiet some days after the first one.
+    `exports`, `rows` and `rejected` are those of the last seven days. `report` is the one that
+    arrived last, without its counts. `last_export_at` is None if the phone has only sent reports;
+    then it is quiet some days after the first one.
     """
 
     user: str
