@@ -16,6 +16,7 @@ from atlas.outside.journal.capacity import CapacityLimits
 from atlas.outside.parquet import to_parquet
 from atlas.outside.sqlite.journal import open_journal
 from tests.support.exports import export
+from tests.support.processes import HOST
 from tests.support.served_foundry import commit
 
 NOW = datetime.now(UTC)
@@ -360,6 +361,61 @@ def test_without_reports_that_is_said(atlas, url, reported):
         0,
         "No phone has reported counts: see POST /api/v1/healthkit/reports.\n",
     )
+
+
+def settings_of(url, emulator, path):
+    """Return the variables of an `atlas local` at this URL, with the journal at this path."""
+    client, secret = emulator.client
+    return {
+        "FOUNDRY_HOST": f"http://{HOST}:{int(url.rpartition(':')[2]) + 1}",
+        "FOUNDRY_CLIENT_ID": client,
+        "FOUNDRY_CLIENT_SECRET": secret,
+        "ATLAS_JOURNAL": f"sqlite:///{path}",
+    }
+
+
+def test_the_settings_of_an_atlas_local_name_its_reports_and_its_dataset(
+    atlas, url, emulator, reported
+):
+    journal = reported((ADA, [SampleCount(PULSE, DAY, 4)]))
+    commit(emulator, {path_of(ADA): rows_of(ADA, samples(3))})
+    ended = atlas("phones", "reconcile", **settings_of(url, emulator, journal))
+
+    assert ended.out.splitlines()[0] == "HeartRate, 2026-01-02: phone 4, dataset 3"
+
+
+def test_a_journal_in_the_folder_of_the_atlas_local_is_its_own(atlas, url, reported):
+    journal = reported((ADA, [SampleCount(PULSE, DAY, 4)]))
+    ended = atlas("phones", "reconcile", "--from", url, ATLAS_JOURNAL=f"sqlite:///{journal}")
+
+    assert ended.out.splitlines()[0] == "HeartRate, 2026-01-02: phone 4, dataset 0"
+
+
+def test_reports_of_one_atlas_are_not_compared_with_the_dataset_of_another(
+    atlas, url, reported, tmp_path
+):
+    journal = tmp_path / "other" / "journal"
+    journal.parent.mkdir()
+    reported((ADA, [SampleCount(PULSE, DAY, 4)])).rename(journal)
+    ended = atlas("phones", "reconcile", "--from", url, ATLAS_JOURNAL=f"sqlite:///{journal}")
+
+    assert f"the `atlas local` in {tmp_path}," in ended.in_one_line(1)
+
+
+def test_the_journal_of_atlas_local_does_not_stand_in_for_that_of_a_foundry_elsewhere(
+    atlas, reported, tmp_path
+):
+    journal = tmp_path / "var" / "local" / "journal.db"
+    journal.parent.mkdir(parents=True)
+    reported((ADA, [SampleCount(PULSE, DAY, 4)])).rename(journal)
+    settings = {
+        "FOUNDRY_HOST": "https://foundry.test",
+        "FOUNDRY_CLIENT_ID": "id",
+        "FOUNDRY_CLIENT_SECRET": "secret",
+    }
+    ended = atlas("phones", "reconcile", "--from-foundry", **settings)
+
+    assert "knows nothing of the dataset at https://foundry.test" in ended.in_one_line(1)
 
 
 def test_a_file_that_is_no_file_of_rows_is_named(atlas, url, emulator, reported):

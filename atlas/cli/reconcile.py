@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
+from functools import partial
 from typing import Annotated
 
 import anyio
@@ -13,12 +14,16 @@ from msgspec import Struct
 
 from atlas import service
 from atlas.cli.configuration import ConfigOption, JsonOption, load_settings
+from atlas.cli.dataset_choice import (
+    FromFoundryOption,
+    FromOption,
+    choose_dataset,
+    require_same_atlas,
+)
 from atlas.cli.operator_client import JournalOption, OperatorRequest, ask, load_settings_for_journal
 from atlas.cli.personal_data import parse_user
 from atlas.cli.phone_tables import clean_text
 from atlas.cli.progress_meter import build_progress
-from atlas.cli.rows import FromFoundryOption, FromOption, find_emulator
-from atlas.cli.send import URL_DEFAULT
 from atlas.core.errors import AtlasError, CommandError
 from atlas.core.messages import User
 from atlas.core.personal_data import DatasetFile
@@ -26,7 +31,7 @@ from atlas.core.phones import ReportPage
 from atlas.core.ports import JournalPorts
 from atlas.core.sample_counts import SampleGap, collect_counts, find_gaps
 from atlas.service.subscribers import utc_now
-from atlas.settings import Settings, require_foundry
+from atlas.settings import Settings
 
 EVERYBODY = "all"
 SubOption = Annotated[
@@ -70,27 +75,28 @@ def reconcile(
     sub: SubOption = EVERYBODY,
     days: DaysOption = None,
     json: JsonOption = False,
-    source: FromOption = URL_DEFAULT,
+    source: FromOption = None,
     from_foundry: FromFoundryOption = False,
     journal: JournalOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Compare the samples that phones count with the dataset.
 
-    Counts come from the phones' reports, samples from committed files. Exits with 1 if the dataset
-    has fewer samples of a type and day, and not just because rows still wait in the journal.
+    Counts come from the phones' reports, samples from committed files of the same Atlas. Exits
+    with 1 if the dataset has fewer samples of a type and day, and not just because rows still wait
+    in the journal.
 
     Example: atlas phones reconcile --sub 'auth0|687a' --from-foundry
     """
     user = None if sub == EVERYBODY else parse_user(sub)
-    dataset = load_settings(config, os.environ)
-    if from_foundry:
-        require_foundry(dataset)
-    else:
-        dataset = anyio.run(find_emulator, dataset, source)
-    reports = iterate_reports(load_settings_for_journal(config, journal), user)
+    choose = partial(choose_dataset, load_settings(config, os.environ), from_foundry=from_foundry)
+    dataset = anyio.run(choose, source)
+    settings = load_settings_for_journal(config, journal)
+    if source is None or journal is None:  # otherwise, both are named
+        require_same_atlas(dataset, settings)
+    reports = iterate_reports(settings, user)
     first = date.min if days is None else utc_now().date() - timedelta(days=days - 1)
-    result = anyio.run(compare, dataset, reports, first)
+    result = anyio.run(compare, dataset.settings, reports, first)
     typer.echo(msgspec.json.encode(result).decode() if json else render(result))
     if result.gaps:
         raise typer.Exit(1)
