@@ -12,6 +12,7 @@ from atlas.core import identifiers
 from atlas.core.messages import User
 from atlas.core.phones import Phone, PhonePage, PhoneReport, PhoneTotals, RowSummary, SampleCount
 from atlas.core.rows import Header, RowForm, flatten
+from atlas.local.foundry.behaviour import Behaviour
 from atlas.outside.journal.capacity import CapacityLimits
 from atlas.outside.parquet import to_parquet
 from atlas.outside.sqlite.journal import open_journal
@@ -361,6 +362,54 @@ def test_without_reports_that_is_said(atlas, url, reported):
         0,
         "No phone has reported counts: see POST /api/v1/healthkit/reports.\n",
     )
+
+
+def test_a_file_that_foundry_does_not_serve_is_named_and_gaps_that_it_may_fill_are_not_certain(
+    atlas, url, emulator, reported
+):
+    """The file is of January 3, so that samples of a later day are not in it."""
+    later, early = date(2026, 1, 9), SampleCount(PULSE, DAY, 1_412)
+    journal = reported((ADA, [early, SampleCount("StepCount", later, 7)]))
+    steps = samples(3, "2026-01-09T11:00:00Z", "HKQuantityTypeIdentifierStepCount")
+    served = rows_of(ADA, steps)
+    large = rows_of(ADA, samples(1_412))
+    commit(emulator, {path_of(ADA): large, path_of(ADA, 7 * 24 * 60): served})
+    emulator.behaviour = Behaviour(content_bytes_max=len(large) - 1)
+    ended = reconcile(atlas, url, journal)
+    as_json = msgspec.json.decode(reconcile(atlas, url, journal, "--json").out)
+
+    gap, unknown, file, about, summary = ended.out.splitlines()
+    assert ended.code == 1
+    assert gap == "StepCount, 2026-01-09: phone 7, dataset 3"
+    assert unknown == "HeartRate, 2026-01-02: phone 1,412, dataset 0 in the files that were read"
+    assert file.startswith("Not read: healthkit/raw/{user ")
+    assert file.endswith("}/2026-01-03T00-00-00-000Z.ndjson")
+    assert "no count of these days is certain" in about
+    assert summary == (
+        "2 counts of 1 user compared: 1 gap. 1 more may be in files that were not read."
+    )
+    assert [len(as_json[name]) for name in ("gaps", "unknown", "unread")] == [1, 1, 1]
+    assert "ada" not in ended.out
+
+
+def test_without_a_gap_a_file_that_was_not_read_is_named_once_for_all_users(
+    atlas, url, emulator, reported
+):
+    journal = reported((ADA, [SampleCount(PULSE, DAY, 1)]), (BOB, [SampleCount(PULSE, DAY, 1)]))
+    group = "healthkit/groups/2026-01-03T00-05-00-000Z.ndjson"
+    large = rows_of(ADA, samples(9)) + rows_of(BOB, samples(9))
+    own = {path_of(user): rows_of(user, samples(1)) for user in (ADA, BOB)}
+    commit(emulator, {group: large, **own})
+    emulator.behaviour = Behaviour(content_bytes_max=len(large) - 1)
+    ended = reconcile(atlas, url, journal)
+    rows = atlas("rows", "--from", url)
+
+    assert ended.code == 1
+    assert [line for line in ended.out.splitlines() if line.startswith("Not read")] == [
+        f"Not read: {group}"
+    ]
+    assert ended.out.endswith("2 counts of 2 users compared: no gaps.\n")
+    assert "2026-01-03T00-05-00-000Z.ndjson" in rows.in_one_line(1)
 
 
 def settings_of(url, emulator, path):

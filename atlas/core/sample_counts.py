@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from atlas.core.messages import User
+from atlas.core.personal_data import DatasetFile
 from atlas.core.phones import StoredReport
 
 UTC_ZONE, OWN_ZONE = "Z", "own"  # the offset that the date of a sample is written with
@@ -53,6 +54,13 @@ class CountKey(Struct, frozen=True):
     device: str
     type: str
     day: date
+
+
+class DatasetCounts(Struct, frozen=True):
+    """The samples of a user by type, day and time zone, without those in the `unread` files."""
+
+    samples: Mapping[tuple[str, str, str], int]
+    unread: tuple[DatasetFile, ...] = ()
 
 
 class SampleGap(Struct, frozen=True):
