@@ -12,10 +12,12 @@ from atlas.core import identifiers
 from atlas.core.messages import User
 from atlas.core.phones import Phone, PhonePage, PhoneReport, PhoneTotals, RowSummary, SampleCount
 from atlas.core.rows import Header, RowForm, flatten
+from atlas.local.foundry.behaviour import Behaviour
 from atlas.outside.journal.capacity import CapacityLimits
 from atlas.outside.parquet import to_parquet
 from atlas.outside.sqlite.journal import open_journal
 from tests.support.exports import export
+from tests.support.processes import HOST
 from tests.support.served_foundry import commit
 
 NOW = datetime.now(UTC)
@@ -216,6 +218,36 @@ def test_only_committed_files_count_and_the_latest_report_does(
     assert short.out.splitlines()[0] == "HeartRate, 2026-01-02: phone 5, dataset 3"
 
 
+async def store_reports(path, counted):
+    """Store reports in the order of their arrival, each of some hours after `AT`."""
+    with open_journal(path, CapacityLimits(free_bytes=0)) as journal:
+        for number, (hours, count) in enumerate(counted):
+            at, counts = AT + timedelta(hours=hours), (SampleCount(PULSE, DAY, count),)
+            report = PhoneReport("sync_ended", at, "iPhone", counts)
+            await journal.phones.store_report(ADA, report, AT + timedelta(seconds=number))
+
+
+@pytest.mark.parametrize(
+    "counted",
+    [
+        [(0, 5), (-3, 9)],
+        [(-3, 9), (0, 5)],
+        [(0, 9), (0, 5)],
+        [(24 * 365, 9), (1, 5)],
+    ],
+    ids=["late", "in order", "at the same time", "after one by a clock that is ahead"],
+)
+def test_the_latest_report_holds_in_whatever_order_they_arrive(
+    atlas, url, emulator, tmp_path, counted
+):
+    path = tmp_path / "journal"
+    anyio.run(store_reports, path, counted)
+    commit(emulator, {path_of(ADA): rows_of(ADA, samples(3))})
+    ended = reconcile(atlas, url, path)
+
+    assert ended.out.splitlines()[0] == "HeartRate, 2026-01-02: phone 5, dataset 3"
+
+
 def test_a_day_is_one_of_the_reports_time_zone(atlas, url, emulator, reported):
     """23:30 UTC is the next day in +02:00."""
     journal = reported(
@@ -330,6 +362,109 @@ def test_without_reports_that_is_said(atlas, url, reported):
         0,
         "No phone has reported counts: see POST /api/v1/healthkit/reports.\n",
     )
+
+
+def test_a_file_that_foundry_does_not_serve_is_named_and_gaps_that_it_may_fill_are_not_certain(
+    atlas, url, emulator, reported
+):
+    """The file is of January 3, so that samples of a later day are not in it."""
+    later, early = date(2026, 1, 9), SampleCount(PULSE, DAY, 1_412)
+    journal = reported((ADA, [early, SampleCount("StepCount", later, 7)]))
+    steps = samples(3, "2026-01-09T11:00:00Z", "HKQuantityTypeIdentifierStepCount")
+    served = rows_of(ADA, steps)
+    large = rows_of(ADA, samples(1_412))
+    commit(emulator, {path_of(ADA): large, path_of(ADA, 7 * 24 * 60): served})
+    emulator.behaviour = Behaviour(content_bytes_max=len(large) - 1)
+    ended = reconcile(atlas, url, journal)
+    as_json = msgspec.json.decode(reconcile(atlas, url, journal, "--json").out)
+
+    gap, unknown, file, about, summary = ended.out.splitlines()
+    assert ended.code == 1
+    assert gap == "StepCount, 2026-01-09: phone 7, dataset 3"
+    assert unknown == "HeartRate, 2026-01-02: phone 1,412, dataset 0 in the files that were read"
+    assert file.startswith("Not read: healthkit/raw/{user ")
+    assert file.endswith("}/2026-01-03T00-00-00-000Z.ndjson")
+    assert "no count of these days is certain" in about
+    assert summary == (
+        "2 counts of 1 user compared: 1 gap. 1 more may be in files that were not read."
+    )
+    assert [len(as_json[name]) for name in ("gaps", "unknown", "unread")] == [1, 1, 1]
+    assert "ada" not in ended.out
+
+
+def test_without_a_gap_a_file_that_was_not_read_is_named_once_for_all_users(
+    atlas, url, emulator, reported
+):
+    journal = reported((ADA, [SampleCount(PULSE, DAY, 1)]), (BOB, [SampleCount(PULSE, DAY, 1)]))
+    group = "healthkit/groups/2026-01-03T00-05-00-000Z.ndjson"
+    large = rows_of(ADA, samples(9)) + rows_of(BOB, samples(9))
+    own = {path_of(user): rows_of(user, samples(1)) for user in (ADA, BOB)}
+    commit(emulator, {group: large, **own})
+    emulator.behaviour = Behaviour(content_bytes_max=len(large) - 1)
+    ended = reconcile(atlas, url, journal)
+    rows = atlas("rows", "--from", url)
+
+    assert ended.code == 1
+    assert [line for line in ended.out.splitlines() if line.startswith("Not read")] == [
+        f"Not read: {group}"
+    ]
+    assert ended.out.endswith("2 counts of 2 users compared: no gaps.\n")
+    assert "2026-01-03T00-05-00-000Z.ndjson" in rows.in_one_line(1)
+
+
+def settings_of(url, emulator, path):
+    """Return the variables of an `atlas local` at this URL, with the journal at this path."""
+    client, secret = emulator.client
+    return {
+        "FOUNDRY_HOST": f"http://{HOST}:{int(url.rpartition(':')[2]) + 1}",
+        "FOUNDRY_CLIENT_ID": client,
+        "FOUNDRY_CLIENT_SECRET": secret,
+        "ATLAS_JOURNAL": f"sqlite:///{path}",
+    }
+
+
+def test_the_settings_of_an_atlas_local_name_its_reports_and_its_dataset(
+    atlas, url, emulator, reported
+):
+    journal = reported((ADA, [SampleCount(PULSE, DAY, 4)]))
+    commit(emulator, {path_of(ADA): rows_of(ADA, samples(3))})
+    ended = atlas("phones", "reconcile", **settings_of(url, emulator, journal))
+
+    assert ended.out.splitlines()[0] == "HeartRate, 2026-01-02: phone 4, dataset 3"
+
+
+def test_a_journal_in_the_folder_of_the_atlas_local_is_its_own(atlas, url, reported):
+    journal = reported((ADA, [SampleCount(PULSE, DAY, 4)]))
+    ended = atlas("phones", "reconcile", "--from", url, ATLAS_JOURNAL=f"sqlite:///{journal}")
+
+    assert ended.out.splitlines()[0] == "HeartRate, 2026-01-02: phone 4, dataset 0"
+
+
+def test_reports_of_one_atlas_are_not_compared_with_the_dataset_of_another(
+    atlas, url, reported, tmp_path
+):
+    journal = tmp_path / "other" / "journal"
+    journal.parent.mkdir()
+    reported((ADA, [SampleCount(PULSE, DAY, 4)])).rename(journal)
+    ended = atlas("phones", "reconcile", "--from", url, ATLAS_JOURNAL=f"sqlite:///{journal}")
+
+    assert f"the `atlas local` in {tmp_path}," in ended.in_one_line(1)
+
+
+def test_the_journal_of_atlas_local_does_not_stand_in_for_that_of_a_foundry_elsewhere(
+    atlas, reported, tmp_path
+):
+    journal = tmp_path / "var" / "local" / "journal.db"
+    journal.parent.mkdir(parents=True)
+    reported((ADA, [SampleCount(PULSE, DAY, 4)])).rename(journal)
+    settings = {
+        "FOUNDRY_HOST": "https://foundry.test",
+        "FOUNDRY_CLIENT_ID": "id",
+        "FOUNDRY_CLIENT_SECRET": "secret",
+    }
+    ended = atlas("phones", "reconcile", "--from-foundry", **settings)
+
+    assert "knows nothing of the dataset at https://foundry.test" in ended.in_one_line(1)
 
 
 def test_a_file_that_is_no_file_of_rows_is_named(atlas, url, emulator, reported):

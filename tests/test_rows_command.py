@@ -119,7 +119,7 @@ def test_without_a_row_that_is_said_and_no_error(atlas, url):
     assert (ended.code, ended.out, ended.err) == (0, "", "There are no such rows.\n")
 
 
-def test_the_dataset_of_the_settings_is_read_only_if_that_is_asked_for(
+def test_the_dataset_of_the_settings_is_read_if_that_is_asked_for_or_it_is_an_emulator_s(
     atlas, url, dataset, emulator
 ):
     port = int(url.rpartition(":")[2])
@@ -128,6 +128,7 @@ def test_the_dataset_of_the_settings_is_read_only_if_that_is_asked_for(
     nowhere = f"http://{HOST}:1"
 
     assert len(decode(atlas("rows", "--from-foundry", "--limit", "2", **settings))) == 2
+    assert len(decode(atlas("rows", "--limit", "2", **settings))) == 2  # it is on this machine
     assert "No `atlas local` responds" in atlas("rows", "--from", nowhere).in_one_line(1)
 
 

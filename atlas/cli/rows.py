@@ -4,6 +4,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,14 +15,12 @@ from msgspec import Struct
 
 from atlas import service
 from atlas.cli.configuration import ConfigOption, JsonOption, load_settings
-from atlas.cli.emulators import STATE
+from atlas.cli.dataset_choice import FromFoundryOption, FromOption, choose_dataset
 from atlas.cli.personal_data import parse_user
 from atlas.cli.progress_meter import build_progress
-from atlas.cli.send import URL_DEFAULT, parse_url
-from atlas.cli.transfer_report import fetch_emulator_folder
 from atlas.core.errors import JSON_ERRORS, AtlasError, CommandError
 from atlas.core.messages import User
-from atlas.settings import Settings, is_loopback, require_foundry
+from atlas.settings import Settings
 
 LIMIT = 20
 LINE = "{:<56}  {:>11}"
@@ -40,12 +39,6 @@ TypeOption = Annotated[
     str | None, typer.Option(metavar="TYPE", help="Only rows of this type, such as HeartRate.")
 ]
 CountOption = Annotated[bool, typer.Option("--count", help="Print the number of rows by type.")]
-FromOption = Annotated[
-    str, typer.Option("--from", envvar="ATLAS_URL", metavar="URL", help="The URL of `atlas local`.")
-]
-FromFoundryOption = Annotated[
-    bool, typer.Option("--from-foundry", help="Read the dataset of the settings instead.")
-]
 
 
 class RowKeys(Struct):
@@ -75,45 +68,27 @@ def rows(
     type: TypeOption = None,
     count: CountOption = False,
     json: JsonOption = False,
-    source: FromOption = URL_DEFAULT,
+    source: FromOption = None,
     from_foundry: FromFoundryOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Print the newest rows of the dataset as NDJSON.
 
-    They are read from a running `atlas local`, or from Foundry with --from-foundry: the newest
-    files first, and only committed ones. They are health data: mind where the output goes.
+    They are read from a running `atlas local` (--from, that of the settings, or the one at its
+    usual port), or from Foundry with --from-foundry: the newest files first, and only committed
+    ones. They are health data: mind where the output goes.
 
     Example: atlas rows --type HeartRate --limit 5
     """
     if json and not count:
         raise typer.BadParameter("--json requires --count: rows are NDJSON anyway.")
-    settings = load_settings(config, os.environ)
     selection = RowSelection(None if user is None else parse_user(user), type)
-    if from_foundry:
-        require_foundry(settings)
-    else:
-        settings = anyio.run(find_emulator, settings, source)
+    choose = partial(choose_dataset, load_settings(config, os.environ), from_foundry=from_foundry)
+    settings = anyio.run(choose, source).settings
     if count:
         print_counts(anyio.run(count_rows, settings, selection), json=json)
     else:
         anyio.run(print_rows, settings, selection, limit)
-
-
-async def find_emulator(settings: Settings, source: str) -> Settings:
-    """Return the settings for the Foundry emulator of `atlas local`. Raises CommandError."""
-    # imported here, because it imports the whole service, which `atlas phones` would wait for
-    from atlas.cli.local import build_local_settings  # noqa: PLC0415
-    from atlas.cli.local_ports import Ports  # noqa: PLC0415
-
-    url = parse_url(source, "--from")
-    port = url.port or 0
-    if not is_loopback(url.host or "") or port > 65_532 or await fetch_emulator_folder(url) is None:
-        raise CommandError(
-            f"No `atlas local` responds at {url}: start it, name its URL with --from, or read the "
-            "dataset of the settings with --from-foundry."
-        )
-    return build_local_settings(settings, Ports(port, port + 1, port + 2, port + 3), STATE)
 
 
 async def print_rows(settings: Settings, selection: RowSelection, limit: int) -> None:

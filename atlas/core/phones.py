@@ -16,6 +16,9 @@ ReportEvent = Literal["sync_began", "sync_ended", "sync_failed"]
 SEEN_DAYS = 30  # phones without an export for longer are not counted any more
 PAGE_MAX = 10_000
 TYPES_MAX = 200  # sample types of a phone; Apple defines about 170
+DEVICE_CHARACTERS_MAX = 256
+CODE_CHARACTERS_MAX, MESSAGE_CHARACTERS_MAX = 64, 500  # of an error
+STATE_CHARACTERS_MAX, VERSION_CHARACTERS_MAX = 32, 64
 
 
 class RowSummary(Struct, frozen=True, gc=False):
@@ -41,11 +44,15 @@ class SampleCount(Struct, frozen=True):
     samples: Annotated[int, Meta(ge=0, le=1_000_000_000)]
 
 
+SampleCounts = Annotated[tuple[SampleCount, ...], Meta(max_length=2_000)]
+TimeZone = Annotated[str, Meta(pattern=r"^(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$")]
+
+
 class ReportedError(Struct, frozen=True):
     """The error of a synchronization, as the app describes it."""
 
-    code: Annotated[str, Meta(max_length=64)] = ""
-    message: Annotated[str, Meta(max_length=500)] = ""
+    code: Annotated[str, Meta(max_length=CODE_CHARACTERS_MAX)] = ""
+    message: Annotated[str, Meta(max_length=MESSAGE_CHARACTERS_MAX)] = ""
 
 
 class PhoneReport(Struct, frozen=True):
@@ -53,14 +60,14 @@ class PhoneReport(Struct, frozen=True):
 
     event: ReportEvent
     at: Annotated[datetime, Meta(tz=True)]
-    device: Annotated[str, Meta(max_length=256)] = "unknown"
-    counts: Annotated[tuple[SampleCount, ...], Meta(max_length=2_000)] = ()
-    time_zone: Annotated[str, Meta(pattern=r"^(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$")] | None = None
+    device: Annotated[str, Meta(max_length=DEVICE_CHARACTERS_MAX)] = "unknown"
+    counts: SampleCounts = ()
+    time_zone: TimeZone | None = None
     error: ReportedError | UnsetType = UNSET
     battery: Annotated[float, Meta(ge=0, le=1)] | None = None
-    state: Annotated[str, Meta(max_length=32)] = ""
-    app_version: Annotated[str, Meta(max_length=64)] = ""
-    os_version: Annotated[str, Meta(max_length=64)] = ""
+    state: Annotated[str, Meta(max_length=STATE_CHARACTERS_MAX)] = ""
+    app_version: Annotated[str, Meta(max_length=VERSION_CHARACTERS_MAX)] = ""
+    os_version: Annotated[str, Meta(max_length=VERSION_CHARACTERS_MAX)] = ""
 
 
 class StoredReport(Struct, frozen=True):
@@ -76,9 +83,9 @@ class Phone(Struct, frozen=True):
     """A phone, as operators see it.
 
     `user` is a keyed hash of the sub. `samples` has the latest start date by sample type.
-    `exports`, `rows` and `rejected` are those of the last seven days. `report` is the latest one,
-    without its counts. `last_export_at` is None if the phone has only sent reports; then it is
-    quiet some days after the first one.
+    `exports`, `rows` and `rejected` are those of the last seven days. `report` is the one that
+    arrived last, without its counts. `last_export_at` is None if the phone has only sent reports;
+    then it is quiet some days after the first one.
     """
 
     user: str

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from atlas.core.messages import User
+from atlas.core.personal_data import DatasetFile
 from atlas.core.phones import StoredReport
 
 UTC_ZONE, OWN_ZONE = "Z", "own"  # the offset that the date of a sample is written with
@@ -53,6 +54,13 @@ class CountKey(Struct, frozen=True):
     device: str
     type: str
     day: date
+
+
+class DatasetCounts(Struct, frozen=True):
+    """The samples of a user by type, day and time zone, without those in the `unread` files."""
+
+    samples: Mapping[tuple[str, str, str], int]
+    unread: tuple[DatasetFile, ...] = ()
 
 
 class SampleGap(Struct, frozen=True):
@@ -177,15 +185,24 @@ def shorten_type(type: str) -> str:
 
 
 def collect_counts(reports: Iterable[StoredReport], first: date) -> dict[CountKey, DayCount]:
-    """Return the latest counts of each device, type and day from `first` on."""
+    """Return the latest counts of each device, type and day from `first` on.
+
+    `reports` are in the order of their arrival. Reports that were sent in the background may arrive
+    late, so the latest is that of the latest time, and of equal times the last one to arrive.
+    """
     counts = dict[CountKey, DayCount]()
-    for each in reports:
+    for each in sorted(reports, key=find_report_time):
         report = each.report
         for count in report.counts:
             if count.day >= first:
                 key = CountKey(report.device, shorten_type(count.type), count.day)
                 counts[key] = DayCount(count.samples, report.time_zone)
     return counts
+
+
+def find_report_time(stored: StoredReport) -> datetime:
+    """Return the time of a report: its arrival, if the phone's clock is ahead."""
+    return min(stored.report.at, stored.received_at)
 
 
 def find_gaps(

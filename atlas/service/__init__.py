@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     )
     from atlas.service.preflight import find_start_problems
     from atlas.service.process_log import JsonProcessLog, capture_library_messages, is_json_log
-    from atlas.service.row_reader import RowReader, open_row_reader
+    from atlas.service.row_reader import RowReader, may_have_samples, open_row_reader
     from atlas.service.store import open_journal, open_unlocked
     from atlas.service.streams import build_stream_request, create_stream
     from atlas.service.subscribers import EventSubscribers, build_subscribers
@@ -101,6 +101,7 @@ __all__ = [
     "is_json_log",
     "list_key_copies",
     "list_legacy_files",
+    "may_have_samples",
     "migrate_journal",
     "move_journal",
     "open_dependencies",
@@ -127,7 +128,7 @@ PARTS = {
     "offline": ("diagnose_offline", "find_lock_owner", "open_personal_data", "remove_files"),
     "preflight": ("find_start_problems",),
     "process_log": ("JsonProcessLog", "capture_library_messages", "is_json_log"),
-    "row_reader": ("RowReader", "open_row_reader"),
+    "row_reader": ("RowReader", "may_have_samples", "open_row_reader"),
     "store": ("open_journal", "open_unlocked"),
     "streams": ("build_stream_request", "create_stream"),
     "subscribers": ("EventSubscribers", "build_subscribers"),

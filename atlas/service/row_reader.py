@@ -1,17 +1,23 @@
 """Reads the rows of the dataset for a command: those of committed files only."""
 
 import random
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from time import monotonic
 
+from atlas.actors.upload.conflicts import read_if_served
 from atlas.core import identifiers, ports
 from atlas.core.errors import CommandError
 from atlas.core.messages import User
 from atlas.core.personal_data import DatasetFile
-from atlas.core.sample_counts import EARLIEST_DAY, SampleCounter, SampleRow, decode_rows
+from atlas.core.sample_counts import (
+    EARLIEST_DAY,
+    DatasetCounts,
+    SampleCounter,
+    SampleRow,
+    decode_rows,
+)
 from atlas.outside import foundry
 from atlas.runtime import for_each_concurrently
 from atlas.service.dependencies import build_credentials, build_target
@@ -39,8 +45,13 @@ class RowReader:
         return sorted(files, key=find_time, reverse=True)
 
     async def read(self, file: DatasetFile) -> ports.Bytes:
-        """Read a file as NDJSON. Raises CommandError if it needs a package that is missing."""
-        content = await self._branch.read_file(file.path, file.bytes)
+        """Read a file as NDJSON.
+
+        Raises CommandError if it needs a package that is missing, or is too large for Foundry.
+        """
+        content = await read_if_served(self._branch, file.path, file.bytes)
+        if content is None:
+            raise CommandError(f"Foundry does not serve {get_name(file)}: it is too large.")
         if identifiers.detect_format(file.path) == "ndjson":
             return content
         try:
@@ -58,23 +69,26 @@ class RowReader:
         time_zones: Collection[str | None],
         first: date,
         progress: Callable[[DatasetFile], object],
-    ) -> Counter[tuple[str, str, str]]:
+    ) -> DatasetCounts:
         """Count a user's samples by type, day and time zone, from the day `first` on.
 
-        Files that were accepted before that day have none of them. `progress` is called for each
-        file that was read. Raises CommandError.
+        Files that were accepted before that day have none of them. Those that Foundry does not
+        serve for their size are left out, and returned. `progress` is called for each file.
+        Raises CommandError.
         """
-        counter = SampleCounter(user.sub, time_zones, first)
-        since = datetime.combine(max(first, EARLIEST_DAY), time.min, UTC) - timedelta(days=1)
-        files = [file for file in await self.list_files(user) if is_since(file, since)]
+        counter, unread = SampleCounter(user.sub, time_zones, first), list[DatasetFile]()
+        files = [file for file in await self.list_files(user) if may_have_samples(file, first)]
 
         async def count(file: DatasetFile) -> None:
-            content = await self._branch.read_file(file.path, file.bytes)
-            counter.add(decode_samples(content, file, user))
+            content = await read_if_served(self._branch, file.path, file.bytes)
+            if content is None:
+                unread.append(file)
+            else:
+                counter.add(decode_samples(content, file, user))
             progress(file)
 
         await for_each_concurrently(count, files, CALLS_AT_ONCE)
-        return counter.count()
+        return DatasetCounts(counter.count(), tuple(unread))
 
 
 def decode_samples(content: ports.Bytes, file: DatasetFile, user: User) -> Iterable[SampleRow]:
@@ -87,12 +101,19 @@ def decode_samples(content: ports.Bytes, file: DatasetFile, user: User) -> Itera
         missing = describe_missing_extra("Reading a Parquet file", "pyarrow", "parquet")
         raise CommandError(missing) from error
     except ValueError as error:  # that of msgspec, too; its text may quote the row
-        name = file.path.rpartition("/")[2]
-        raise CommandError(f"{name} has a line that is not a row of Atlas.") from error
+        raise CommandError(f"{get_name(file)} has a line that is not a row of Atlas.") from error
 
 
-def is_since(file: DatasetFile, since: datetime) -> bool:
-    """True if the file may have samples that began since then, also if its name has no time."""
+def get_name(file: DatasetFile) -> str:
+    return file.path.rpartition("/")[2]
+
+
+def may_have_samples(file: DatasetFile, first: date) -> bool:
+    """True if the file may have samples of this day or later, in any time zone.
+
+    A file was accepted after its samples began. One whose name has no time may have any.
+    """
+    since = datetime.combine(max(first, EARLIEST_DAY), time.min, UTC) - timedelta(days=1)
     at = find_time(file)
     return at == LONG_AGO or at >= since
 

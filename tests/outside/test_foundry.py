@@ -762,10 +762,16 @@ async def test_a_file_is_not_there_to_delete_unless_an_earlier_attempt_may_have_
         assert await stack.dataset.remove("t", "p")
 
 
-@pytest.mark.parametrize("status", [400, 404, 413])
-async def test_content_that_foundry_does_not_serve_is_too_large(status):
-    async with answered(error(status, "FileSizeLimitExceeded")) as stack:
-        with pytest.raises(ContentTooLarge, match="FileSizeLimitExceeded"):
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [
+        *((status, "FileSizeLimitExceeded") for status in (400, 404, 413)),
+        (413, "RequestEntityTooLarge"),
+    ],
+)
+async def test_content_that_foundry_does_not_serve_is_too_large(status, name):
+    async with answered(error(status, name)) as stack:
+        with pytest.raises(ContentTooLarge, match=name):
             await stack.dataset.read_file("p", 1)
 
 

@@ -175,6 +175,8 @@ NAMED = (
 
 
 def expected_after_refusal(call, status, name):
+    if (call, status) == ("read_file", 413):
+        return ContentTooLarge
     if call != "put" or name in SETUP or (status == 404 and not name):
         return FoundryError  # for commit too: the status query gets the same response
     if name == "InvalidFilePath" or status == 413:

@@ -42,7 +42,22 @@ class RemoteFiles:
 
 async def read_content(branch: Branch, path: str, owner: PathOwner) -> bytes:
     """Return the content of a committed file. Raises ContentTooLarge, FoundryError."""
-    content = await branch.read_file(path, owner.bytes)
+    return require_size(await branch.read_file(path, owner.bytes), owner)
+
+
+async def read_if_served(branch: Branch, path: str, size: int) -> bytes | None:
+    """Return the content of a file of this size; None if Foundry does not serve files so large.
+
+    Raises FoundryError.
+    """
+    try:
+        return await branch.read_file(path, size)
+    except ContentTooLarge:
+        return None
+
+
+def require_size(content: bytes, owner: PathOwner) -> bytes:
+    """Return the content. Raises FoundryError if it has another size than the file."""
     if len(content) != owner.bytes:
         raise FoundryError(OTHER_SIZE)
     return content

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from atlas.actors.upload.conflicts import read_content
+from atlas.actors.upload.conflicts import read_if_served, require_size
 from atlas.actors.upload.files import FilePolicy, Format
 from atlas.core import identifiers
-from atlas.core.errors import JSON_ERRORS, ContentTooLarge, FoundryError
+from atlas.core.errors import JSON_ERRORS, FoundryError
 from atlas.core.messages import User
 from atlas.core.personal_data import JournalHoldings
 from atlas.core.ports import Branch, BranchAccess, Bytes, CpuExecutor, Reconciliation
@@ -137,10 +137,8 @@ class SharedFiles:
         format = self.policy.find_format(path)
         if format is None:
             return None
-        try:
-            return await read_content(self.branch, path, owner), format
-        except ContentTooLarge:
-            return None
+        content = await read_if_served(self.branch, path, owner.bytes)
+        return None if content is None else (require_size(content, owner), format)
 
 
 def split_rows(content: bytes, format: Format) -> list[bytes]:

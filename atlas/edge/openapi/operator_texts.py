@@ -110,7 +110,7 @@ OPERATOR_TEXTS = {
             "source_version": "The version of the source of the phone's own samples.",
             "app_version": "The version of the app, as the phone reports it.",
             "os_version": "The version of iOS.",
-            "report": "The latest report, without its counts.",
+            "report": "The report that arrived last, without its counts.",
             "reported_at": describe_time("The time of its arrival."),
         },
     ),

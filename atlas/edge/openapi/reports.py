@@ -2,6 +2,13 @@
 
 from typing import Any
 
+from atlas.core.phones import (
+    CODE_CHARACTERS_MAX,
+    DEVICE_CHARACTERS_MAX,
+    MESSAGE_CHARACTERS_MAX,
+    STATE_CHARACTERS_MAX,
+    VERSION_CHARACTERS_MAX,
+)
 from atlas.edge.context import JSON
 from atlas.edge.openapi import parameters
 from atlas.edge.openapi.errors import describe_headers, refer_to_errors
@@ -22,6 +29,12 @@ REPORT: Json = {
     "app_version": "2.1",
     "os_version": "18.2",
 }
+
+
+def cut_at(characters_max: int) -> str:
+    return f"; cut after {characters_max} characters."
+
+
 SAMPLES: FieldText = {
     "description": "The number of samples that start on this day, without deleted ones.",
     "format": "int32",
@@ -30,18 +43,21 @@ SAMPLES: FieldText = {
 REPORT_TEXTS = {
     "ReportBody": TypeText(
         "What a phone saw of its own synchronization: counts and conditions, never health values."
-        " Unknown fields are ignored, and not stored.",
+        " Unknown fields are ignored, and not stored. Null is as good as leaving a field out, also"
+        " for `error`, and a text that is too long is cut.",
         {
             "event": "What has happened.",
             "at": describe_time("The time of the event."),
-            "device": "The same name as in exports.",
+            "device": f"The same name as in exports{cut_at(DEVICE_CHARACTERS_MAX)}",
             "counts": "Samples by type and day, as HealthKit on the phone has them now.",
             "time_zone": "The offset from UTC in which all days are counted: `Z` or `+02:00`.",
             "error": "The error of a failed synchronization.",
-            "battery": "The state of charge, from 0 to 1.",
-            "state": "The state of the app, such as `foreground` or `background`.",
-            "app_version": "The version of the app.",
-            "os_version": "The version of iOS.",
+            "battery": "The state of charge, from 0 to 1. Any other number, such as the -1 of iOS,"
+            " is not known.",
+            "state": "The state of the app, such as `foreground` or `background`"
+            f"{cut_at(STATE_CHARACTERS_MAX)}",
+            "app_version": f"The version of the app{cut_at(VERSION_CHARACTERS_MAX)}",
+            "os_version": f"The version of iOS{cut_at(VERSION_CHARACTERS_MAX)}",
             "user": "May only repeat the `sub` of the token. Leave it out.",
             "sub": "May only repeat the `sub` of the token. Leave it out.",
         },
@@ -54,9 +70,13 @@ REPORT_TEXTS = {
             "samples": SAMPLES,
         },
     ),
-    "ReportedError": TypeText(
+    "ReportErrorBody": TypeText(
         "An error of the app.",
-        {"code": "A name or number.", "message": "A description, without health data."},
+        {
+            "code": "A name or number, which may also be sent as a JSON number"
+            f"{cut_at(CODE_CHARACTERS_MAX)}",
+            "message": f"A description, without health data{cut_at(MESSAGE_CHARACTERS_MAX)}",
+        },
     ),
 }
 

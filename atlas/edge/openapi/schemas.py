@@ -79,7 +79,7 @@ def describe_struct(
         schema = convert(described["properties"][name], keeps_default=is_request)
         if schema.get("type") == "string" and mentions_time(field.type):
             schema["format"] = "date-time"
-        if is_optional and field.default is None:  # left out rather than null
+        if is_optional and field.default is None and not is_request:  # left out rather than null
             schema.pop("nullable", None)
         properties[name] = schema
         if not is_optional:
@@ -109,10 +109,15 @@ def add_text(schema: Json, more: str | Json) -> Json:
 def convert(schema: Json, *, keeps_default: bool = False) -> Json:
     """Convert a schema of msgspec to OpenAPI 3.0."""
     if "anyOf" in schema:
-        (other,) = [each for each in schema["anyOf"] if each != {"type": "null"}]
+        # a text, if it may be that or a number: generators make nothing useful of a union
+        other, *_ = sorted(
+            (each for each in schema["anyOf"] if each != {"type": "null"}),
+            key=lambda each: each.get("type") != "string",
+        )
         rest = {key: value for key, value in schema.items() if key != "anyOf"}
         converted = convert(rest | other, keeps_default=keeps_default)
-        return add_text(converted, {"nullable": True})
+        # OpenAPI 3.0 has no null beside a $ref
+        return converted if "$ref" in converted else converted | {"nullable": True}
     result = {key: value for key, value in schema.items() if value is not None}
     result.pop("propertyNames", None)  # of newer versions of msgspec; not in OpenAPI 3.0
     if not keeps_default:

@@ -197,7 +197,7 @@ class FoundryDataset:
         address = f"{self._path}/files/{quote(path, safe='')}/content"
         call = ApiCall("content", "GET", address, self._branch_query, response_bytes=size)
         response = await self._client.request(call)
-        if response.has_error(FILE_TOO_LARGE_ERROR):
+        if response.has_error(FILE_TOO_LARGE_ERROR) or response.status == 413:
             raise build_typed_error(ContentTooLarge, response)
         if raise_for_status(response).status != 200:
             raise build_typed_error(FoundryError, response, "that is not the content of a file")

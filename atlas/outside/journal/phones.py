@@ -20,6 +20,7 @@ from atlas.core.errors import CorruptEntry
 from atlas.core.messages import FlattenedExport
 from atlas.core.personal_data import KnownPhone
 from atlas.core.phones import (
+    DEVICE_CHARACTERS_MAX,
     SEEN_DAYS,
     TYPES_MAX,
     Phone,
@@ -34,7 +35,6 @@ DAYS_KEPT, DAYS_SHOWN = 8, 7
 FORGET_DAYS = 400  # without an export
 DEVICES_MAX = 50  # of a user; with more, the least recent one is dropped
 PRUNE_MAX = 1_000
-DEVICE_CHARACTERS_MAX = 256
 PLAIN_BYTES_MAX = 1_024  # of some 15 types; compression would double the cost of a change
 DAY_MILLISECONDS = DAY_SECONDS * 1_000
 
