@@ -32,6 +32,7 @@ from tests.support.replicas import (
     commit,
     conclude,
     later,
+    list_replicas,
     open_replicas,
     set_aside,
 )
@@ -756,12 +757,12 @@ async def test_replicas_know_each_other_until_they_leave(replicas):
         await lead(first)
         async with Reader(first), replicas.open(version="2") as second, Reader(second):
             async with asyncio.timeout(3):
-                while len(found := await first.peers.list_replicas()) < 2:
+                while len(found := await list_replicas(first)) < 2:
                     await asyncio.sleep(0.02)
             assert {each.version: each.epoch for each in found} == {"1": 1, "2": None}
-        assert [each.version for each in await first.peers.list_replicas()] == ["1"]
+        assert [each.version for each in await list_replicas(first)] == ["1"]
         await replicas.sql("UPDATE @.replica SET seen_at = seen_at - interval '16 s'")
-        assert not await first.peers.list_replicas()
+        assert not await list_replicas(first)
 
 
 async def test_the_heartbeat_measures_the_clock_and_forgets_the_dead(replicas):
