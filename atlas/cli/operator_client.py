@@ -128,7 +128,9 @@ class OperatorRequest:
 
     async def send(self, lock: JournalLocked, token: str, kind: type[T]) -> T:
         """Send it to the process that holds the lock. Raises CommandError."""
-        problem = f"{lock} It does not respond at {lock.owner or '?'}."
+        if not lock.owner:  # such as another command
+            raise OperatorUnreachable(str(lock))
+        problem = f"{lock} It does not respond at {lock.owner}."
         return await self._send(URL(f"http://{lock.owner}"), token, kind, problem)
 
     async def send_to(self, listener: URL, token: str, kind: type[T]) -> T:
