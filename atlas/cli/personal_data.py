@@ -232,15 +232,13 @@ def render_shared_files(shared: tuple[SharedFile, ...]) -> Iterator[str]:
 
 def render_receipt(done: ErasureReceipt) -> Iterator[str]:
     """Yield the lines of a receipt, or of a search that has found nothing."""
+    yield f"At         {identifiers.format_timestamp(done.at)}"
+    yield f"User       {done.user}  (the pseudonym in the log)"
     if not done.known:
-        yield f"At         {identifiers.format_timestamp(done.at)}"
-        yield f"User       {done.user}  (the pseudonym in the log)"
         yield "Nothing is known of this person, and nothing was erased."
         yield from SEARCHED
         return
     purged = ", ".join(f"{count:,} {kind}" for kind, count in done.purged.items())
-    yield f"At         {identifiers.format_timestamp(done.at)}"
-    yield f"User       {done.user}  (the pseudonym in the log)"
     yield f"Removed    {done.files:,} files, {done.bytes:,} bytes"
     for transaction in done.transactions:
         yield f"           {transaction}"
