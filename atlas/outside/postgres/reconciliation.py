@@ -59,9 +59,8 @@ async def mark_found(
     database: Database, ids: Collection[str], dataset_file: DatasetFile
 ) -> list[Record]:
     """Mark the exports as committed in this file, and return their rows and numbers."""
-    file: str | None = dataset_file.path
-    if identifiers.is_single_export(dataset_file.path):
-        file = identifiers.detect_format(dataset_file.path)
+    path = dataset_file.path
+    file = identifiers.detect_format(path) if identifiers.is_single_export(path) else path
     return await database.fetch(
         MARK_FOUND, list(ids), dataset_file.transaction, file, dataset_file.bytes
     )
