@@ -308,6 +308,11 @@ def cannot_run(reason: str) -> None:
     pytest.skip(reason)
 
 
+@pytest.fixture
+def life(tmp_path):
+    return ServiceHarness(tmp_path / "journal")
+
+
 @contextmanager
 def no_file_may_grow():
     """Make every write beyond the first bytes of a file fail, as on a full disk."""
