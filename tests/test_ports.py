@@ -5,11 +5,10 @@ Foundry does would make all the other tests worthless.
 """
 
 import random
-import resource
 import shutil
 import sqlite3
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -80,6 +79,7 @@ from atlas.outside.journal.compression import decompress
 from atlas.outside.journal.group_rules import SMALL_BYTES
 from atlas.outside.sqlite.journal import open_journal
 from atlas.outside.sqlite.ledger import PAGE
+from tests.conftest import no_file_may_grow
 from tests.support.exports import NOON, SHELF, packed
 from tests.support.fakes import KnownUsers, MemoryDataset, at_once, no_answer
 from tests.support.postgres import ENGINES, SOURCES, open_empty_schema, open_postgres_journal
@@ -1705,7 +1705,7 @@ async def test_a_journal_is_ready_while_it_has_room(journal):
 async def test_a_file_that_cannot_be_written_is_unavailable_and_not_ready(tmp_path):
     with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF) as journal:
         await accept(journal, "id-1")
-        with no_file_may_be_written():
+        with no_file_may_grow(0):
             with pytest.raises(Unavailable):
                 await journal.intake.append(an_export("id-2"))
             with pytest.raises(Unavailable):
@@ -1714,17 +1714,6 @@ async def test_a_file_that_cannot_be_written_is_unavailable_and_not_ready(tmp_pa
         await journal.ledger.check_ready()
         (receipt,) = await accept(journal, "id-2")
         assert not receipt.replayed
-
-
-@contextmanager
-def no_file_may_be_written():
-    """Make every file write of this process fail, as on a bad disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 async def test_ten_thousand_exports_of_one_user_at_one_instant_have_a_path_each(tmp_path):
