@@ -33,19 +33,12 @@ from tests.support.replicas import (
     conclude,
     later,
     list_replicas,
-    open_replicas,
     set_aside,
 )
 
 EVE = User("auth0|eve")
 HOUR = timedelta(hours=1)
 POISON = RawExport(ExportMetadata(ADA, "", "", ""), b"{}")
-
-
-@pytest.fixture
-async def replicas(postgres_servers):
-    async with open_replicas(postgres_servers) as replicas:
-        yield replicas
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from tests.support.replicas import (
     commit,
     conclude,
     later,
-    open_replicas,
     set_aside,
 )
 
@@ -35,12 +34,6 @@ INSERT_DIGESTS = """
     INSERT INTO @.digest SELECT '{0} ' || n, 'somebody', 'ri.old', {0}
     FROM generate_series(1, {1}) n
 """
-
-
-@pytest.fixture
-async def replicas(postgres_servers):
-    async with open_replicas(postgres_servers) as replicas:
-        yield replicas
 
 
 @pytest.fixture
