@@ -9,6 +9,7 @@ import typer
 
 from atlas import service
 from atlas.cli.configuration import ConfigOption, JsonOption, read_file, read_settings
+from atlas.cli.main import build_group
 from atlas.cli.schema import format_json
 from atlas.core.errors import ConfigurationError
 from atlas.settings import REQUIRED, LoadedSettings
@@ -18,7 +19,12 @@ from atlas.settings.schema import build_schema
 
 DERIVED = {"auth0.issuer": "auth0.domain", "foundry.oauth_token_url": "foundry.host"}
 
-app = typer.Typer()
+app = build_group(
+    """Check or show the settings, or print their JSON Schema.
+
+    Example: atlas config check
+    """
+)
 
 
 class ShownSetting(NamedTuple):
@@ -31,16 +37,6 @@ class ShownSetting(NamedTuple):
     @property
     def is_hidden(self) -> bool:
         return HIDDEN in str(self.value)
-
-
-@app.callback(invoke_without_command=True)
-def config(context: typer.Context) -> None:
-    """Check or show the settings, or print their JSON Schema.
-
-    Example: atlas config check
-    """
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @app.command()

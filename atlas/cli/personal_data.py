@@ -11,6 +11,7 @@ import typer
 
 from atlas import service
 from atlas.cli.configuration import ConfigOption, DryRunOption, JsonOption
+from atlas.cli.main import build_group
 from atlas.cli.operator_client import JournalOption, OperatorRequest, ask, load_settings_for_journal
 from atlas.cli.phone_tables import clean_text
 from atlas.cli.progress_meter import show_activity
@@ -39,17 +40,12 @@ SEARCHED = (
     "A sub is compared as a whole. Is this the exact sub of the person's tokens?",
 )
 
-app = typer.Typer()
-
-
-@app.callback(invoke_without_command=True)
-def person(context: typer.Context) -> None:
+app = build_group(
     """Show or erase a person's data.
 
     Example: atlas person show 'auth0|687a'
     """
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+)
 
 
 @app.command()
