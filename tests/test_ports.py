@@ -8,7 +8,7 @@ import random
 import shutil
 import sqlite3
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -82,7 +82,8 @@ from atlas.outside.sqlite.ledger import PAGE
 from tests.conftest import no_file_may_grow
 from tests.support.exports import NOON, SHELF, packed
 from tests.support.fakes import KnownUsers, MemoryDataset, at_once, no_answer
-from tests.support.postgres import ENGINES, SOURCES, open_empty_schema, open_postgres_journal
+from tests.support.journal_states import open_leading
+from tests.support.postgres import ENGINES
 
 PATH = "healthkit/raw/auth0|64f0/2026-01-02T12-00-00-000Z.ndjson"
 REFUSED_PATH = "/begins-with-a-slash.ndjson"
@@ -543,21 +544,6 @@ DOUBTED = Verdict("refused", "something is bad")
 FAILED = Verdict("failed", "nobody knows")
 DIVIDED = Verdict("divided", "one of them")
 ISOLATED = Verdict("isolated", "no answer")
-
-
-@asynccontextmanager
-async def open_leading(kind, request, limits):
-    """Open an empty journal of this kind, and take its lease."""
-    async with AsyncExitStack() as stack:
-        if kind in SOURCES:
-            servers = request.getfixturevalue("postgres_servers")
-            url = await stack.enter_async_context(open_empty_schema(servers, kind))
-            journal = await stack.enter_async_context(open_postgres_journal(url, limits, SHELF))
-        else:
-            path = request.getfixturevalue("tmp_path") / "journal" if kind == "file" else None
-            journal = stack.enter_context(open_journal(path, limits, retention=SHELF))
-        assert await journal.leadership.acquire() == 1
-        yield journal
 
 
 @pytest.fixture(params=["file", "memory", *ENGINES])
