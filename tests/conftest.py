@@ -308,11 +308,16 @@ def cannot_run(reason: str) -> None:
     pytest.skip(reason)
 
 
+@pytest.fixture
+def life(tmp_path):
+    return ServiceHarness(tmp_path / "journal")
+
+
 @contextmanager
-def no_file_may_grow():
+def no_file_may_grow(bytes_max=512):
     """Make every write beyond the first bytes of a file fail, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (512, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, before[1]))
     try:
         yield
     finally:

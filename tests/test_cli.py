@@ -642,6 +642,14 @@ def test_a_journal_whose_owner_does_not_answer_is_one_line_that_says_who(atlas, 
     assert "does not respond at 127.0.0.1" in said
 
 
+@pytest.mark.parametrize("command", [["exports", "list"], ["person", "show", "ada"]])
+def test_a_journal_that_another_command_holds_is_one_line(atlas, tmp_path, command):
+    with open_journal(tmp_path / "journal", CapacityLimits(free_bytes=0)):
+        said = atlas(*command, "--journal", "journal").in_one_line(1)
+
+    assert said == f"atlas: The journal journal is held by another process (pid {os.getpid()}).\n"
+
+
 # one person
 
 

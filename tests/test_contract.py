@@ -13,7 +13,7 @@ from openapi_spec_validator import validate
 from atlas.core.errors import AuthUnavailable
 from atlas.core.identifiers import API_PREFIX
 from atlas.settings import ExportSettings
-from tests.conftest import ServiceHarness, an_export
+from tests.conftest import an_export
 from tests.support.fakes import KnownUsers
 from tests.support.listeners import HOST, SENDING, answered, listening
 
@@ -22,11 +22,6 @@ FIELDS = (
     "transaction_rid ingestion_timestamp correlationId manifest status receipt_id "
     "records_received records_rejected rejects warnings replayed"
 ).split()
-
-
-@pytest.fixture
-def life(tmp_path):
-    return ServiceHarness(tmp_path / "journal")
 
 
 async def test_a_committed_export_answers_its_fields_in_the_order_that_the_app_knows(life):

@@ -7,13 +7,8 @@ from atlas.core.errors import BranchBusy, Deposed, FoundryError
 from atlas.core.events import OrphanAborted, StageCrashed
 from atlas.core.identifiers import PROBE
 from atlas.core.messages import RemovalResult
-from tests.conftest import ServiceHarness, an_export
+from tests.conftest import an_export
 from tests.support.fakes import Barrier, no_answer
-
-
-@pytest.fixture
-def life(tmp_path):
-    return ServiceHarness(tmp_path / "journal")
 
 
 def states(life, kind="APPEND"):

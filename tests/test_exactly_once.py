@@ -23,10 +23,8 @@ from atlas.core.events import (
 )
 from atlas.core.messages import GroupLimits
 from tests.conftest import ServiceHarness, an_export, asgi
-from tests.support.fakes import Barrier, no_answer
+from tests.support.fakes import MOMENTS, Barrier, no_answer
 from tests.support.journal_states import accept
-
-MOMENTS = [f"{side} {call}" for call in ("begin", "put", "commit") for side in ("before", "after")]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -16,14 +16,9 @@ from atlas.core.messages import GroupLimits
 from atlas.core.rows import KEYED_COLUMNS
 from atlas.outside.sqlite.intake import SqliteIntake
 from atlas.settings import ExportSettings
-from tests.conftest import ServiceHarness, an_export
+from tests.conftest import an_export
 from tests.support import generator
 from tests.support.fakes import Barrier
-
-
-@pytest.fixture
-def life(tmp_path):
-    return ServiceHarness(tmp_path / "journal")
 
 
 async def run_together(*posts):

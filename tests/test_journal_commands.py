@@ -20,6 +20,7 @@ from atlas.outside.postgres import schema
 from tests.support.exports import export
 from tests.support.filled_journals import CY, LATER, NEW, fill, open_file
 from tests.support.postgres import open_postgres_journal, run_sql
+from tests.support.replicas import list_replicas
 from tests.support.schemas import COMMAND, TEXT_KEY, environment, run, run_script
 
 OTHER_KEY = base64.b64encode(bytes([1]) * 32).decode()
@@ -264,7 +265,7 @@ def test_a_journal_in_use_is_not_moved(atlas, file, journal_url):
             anyio.create_task_group() as tasks,
         ):
             tasks.start_soon(journal.peers.listen, ignore)
-            while not await journal.peers.list_replicas():
+            while not await list_replicas(journal):
                 await anyio.sleep(0.05)
             process = await asyncio.create_subprocess_exec(
                 *COMMAND,

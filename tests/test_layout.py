@@ -24,11 +24,10 @@ from atlas.service.extras import describe_missing_extra
 from atlas.service.uploads import build_file_policy
 from atlas.settings import FoundrySettings, Settings
 from tests.conftest import ServiceHarness
-from tests.support.fakes import Barrier, no_answer
+from tests.support.fakes import MOMENTS, Barrier, no_answer
 from tests.support.generator import lines
 from tests.support.journal_states import accept, entries, post_when_idle, uuids
 
-MOMENTS = [f"{side} {call}" for call in ("begin", "put", "commit") for side in ("before", "after")]
 PATH = "healthkit/groups/2026-01-02T12-00-00-000Z"
 OWN_PATH = "healthkit/raw/ada/2026-01-02T12-00-00-000Z"
 ABC = [b"a", b"b", b"c"]

@@ -20,7 +20,7 @@ from atlas.edge.openapi.texts import TEXTS, TypeText
 from atlas.edge.operator.docs import FILES
 from atlas.edge.operator.page import KINDS
 from atlas.settings import OperatorSettings, Settings
-from tests.conftest import ServiceHarness, an_export, asgi
+from tests.conftest import an_export, asgi
 from tests.ship.openapi_files import CONFIG, DOCUMENTS, render
 from tests.support.documented import find_faults, find_undocumented, resolve, walk_schemas
 from tests.support.error_codes import errors_with_codes
@@ -32,11 +32,6 @@ EXPORT, BATCH = f"{API_PREFIX}/export", f"{API_PREFIX}/export/batch"
 RECEIPT, RECEIPTS = f"{API_PREFIX}/exports/{{id}}", f"{API_PREFIX}/exports"
 OPERATOR_HOST = {"host": "127.0.0.1:9464"}
 GUARDED = OPERATOR_HOST | {"authorization": "Bearer secret"}
-
-
-@pytest.fixture
-def life(tmp_path):
-    return ServiceHarness(tmp_path / "journal")
 
 
 def operations(document):

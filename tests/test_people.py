@@ -44,11 +44,6 @@ class TokenUsers(KnownUsers):
         return User(self.subs[token])
 
 
-@pytest.fixture
-def life(tmp_path):
-    return ServiceHarness(tmp_path / "journal")
-
-
 def removals(life):
     return [each for each in life.dataset.transactions.values() if each.kind == "DELETE"]
 

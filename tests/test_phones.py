@@ -23,7 +23,7 @@ from atlas.outside.sqlite.phones import (
     STORED_AT_ONCE,
     SqlitePhoneWriter,
 )
-from tests.conftest import ServiceHarness, an_export, asgi
+from tests.conftest import an_export, asgi
 from tests.support.exports import ADA, NOON, export
 from tests.support.generator import lines
 
@@ -31,11 +31,6 @@ HOST, USER = "127.0.0.1:9464", User("ada")
 PULSE = "HKQuantityTypeIdentifierHeartRate"
 REPORT = {"event": "sync_ended", "at": "2026-01-02T12:00:00Z"}
 COUNT = {"type": PULSE, "day": "2026-01-02", "samples": 1412}
-
-
-@pytest.fixture
-def life(tmp_path):
-    return ServiceHarness(tmp_path / "journal")
 
 
 def sample(uuid, type=PULSE, start="2026-01-02T11:00:00Z", **more):

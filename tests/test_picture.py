@@ -38,11 +38,6 @@ FIELDS = (
 ).split()
 
 
-@pytest.fixture
-def life(tmp_path):
-    return ServiceHarness(tmp_path / "journal")
-
-
 async def picture_of(flow: Flow) -> dict:
     answer = await asgi(flow.service.operator, "GET", "/status", {"host": HOST})
     assert answer.status == 200

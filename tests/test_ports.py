@@ -5,11 +5,10 @@ Foundry does would make all the other tests worthless.
 """
 
 import random
-import resource
 import shutil
 import sqlite3
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -80,9 +79,11 @@ from atlas.outside.journal.compression import decompress
 from atlas.outside.journal.group_rules import SMALL_BYTES
 from atlas.outside.sqlite.journal import open_journal
 from atlas.outside.sqlite.ledger import PAGE
+from tests.conftest import no_file_may_grow
 from tests.support.exports import NOON, SHELF, packed
 from tests.support.fakes import KnownUsers, MemoryDataset, at_once, no_answer
-from tests.support.postgres import ENGINES, SOURCES, open_empty_schema, open_postgres_journal
+from tests.support.journal_states import open_leading
+from tests.support.postgres import ENGINES
 
 PATH = "healthkit/raw/auth0|64f0/2026-01-02T12-00-00-000Z.ndjson"
 REFUSED_PATH = "/begins-with-a-slash.ndjson"
@@ -543,21 +544,6 @@ DOUBTED = Verdict("refused", "something is bad")
 FAILED = Verdict("failed", "nobody knows")
 DIVIDED = Verdict("divided", "one of them")
 ISOLATED = Verdict("isolated", "no answer")
-
-
-@asynccontextmanager
-async def open_leading(kind, request, limits):
-    """Open an empty journal of this kind, and take its lease."""
-    async with AsyncExitStack() as stack:
-        if kind in SOURCES:
-            servers = request.getfixturevalue("postgres_servers")
-            url = await stack.enter_async_context(open_empty_schema(servers, kind))
-            journal = await stack.enter_async_context(open_postgres_journal(url, limits, SHELF))
-        else:
-            path = request.getfixturevalue("tmp_path") / "journal" if kind == "file" else None
-            journal = stack.enter_context(open_journal(path, limits, retention=SHELF))
-        assert await journal.leadership.acquire() == 1
-        yield journal
 
 
 @pytest.fixture(params=["file", "memory", *ENGINES])
@@ -1705,7 +1691,7 @@ async def test_a_journal_is_ready_while_it_has_room(journal):
 async def test_a_file_that_cannot_be_written_is_unavailable_and_not_ready(tmp_path):
     with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF) as journal:
         await accept(journal, "id-1")
-        with no_file_may_be_written():
+        with no_file_may_grow(0):
             with pytest.raises(Unavailable):
                 await journal.intake.append(an_export("id-2"))
             with pytest.raises(Unavailable):
@@ -1714,17 +1700,6 @@ async def test_a_file_that_cannot_be_written_is_unavailable_and_not_ready(tmp_pa
         await journal.ledger.check_ready()
         (receipt,) = await accept(journal, "id-2")
         assert not receipt.replayed
-
-
-@contextmanager
-def no_file_may_be_written():
-    """Make every file write of this process fail, as on a bad disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 async def test_ten_thousand_exports_of_one_user_at_one_instant_have_a_path_each(tmp_path):

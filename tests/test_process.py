@@ -24,6 +24,7 @@ from tests.support.processes import (
     SECONDS,
     Local,
     atlas,
+    children,
     fetched,
     killed_at_last,
     local,
@@ -264,11 +265,6 @@ def test_who_is_killed_in_the_middle_of_flattening_leaves_no_worker_and_starts_a
         assert f"{count:,} already stored" not in again.stdout
         assert len(one.rows()) == count
         assert "Journal damaged" not in one.log
-
-
-def children(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for each in listed for child in each.read_text().split()]
 
 
 def test_a_file_whose_sending_is_interrupted_is_sent_again_and_stands_once(tmp_path, file):

@@ -23,6 +23,7 @@ from tests.support.processes import (
     ENVIRON,
     HOST,
     SECONDS_OF_ALL,
+    children,
     fetched,
     four_free_ports,
     killed_at_last,
@@ -141,8 +142,3 @@ def sent(port: int, lines: bytes) -> None:
     request = urllib.request.Request(f"http://{HOST}:{port}{API_PREFIX}/export", body, headers)
     with urllib.request.urlopen(request, timeout=SECONDS_OF_ALL) as answer:
         assert answer.status in {200, 202}
-
-
-def children(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(each) for task in tasks for each in task.read_text().split()]

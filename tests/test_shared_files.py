@@ -15,11 +15,9 @@ from atlas.outside.journal.retention import ReceiptRetention
 from atlas.outside.sqlite.retention import prune
 from tests.conftest import ServiceHarness, asgi
 from tests.support.exports import NOON
-from tests.support.fakes import Barrier, no_answer
+from tests.support.fakes import MOMENTS, Barrier, no_answer
 from tests.support.journal_states import uuids
 from tests.support.people import ADA, HOST, ZOE, post_record, query_operator
-
-MOMENTS = [f"{side} {call}" for call in ("begin", "put", "commit") for side in ("before", "after")]
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The rows that a stream has not got yet: the journal's second position, on each engine."""
 
 import sqlite3
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import closing
 from datetime import timedelta
 
 import anyio
@@ -16,10 +16,9 @@ from atlas.outside.sqlite import salvage
 from atlas.outside.sqlite.journal import open_journal, open_migrated
 from atlas.outside.sqlite.keys import open_cipher
 from tests.support.exports import NOON, SHELF, packed
+from tests.support.journal_states import open_leading
 from tests.support.postgres import (
     ENGINES,
-    SOURCES,
-    open_empty_schema,
     open_postgres_journal,
     open_schema,
     run_sql,
@@ -34,25 +33,9 @@ MANY, MIB = 1_000, 1024 * 1024
 LONG_AGO = NOON - timedelta(days=1)
 
 
-@asynccontextmanager
-async def open_leading(kind, request, *, is_streamed=True):
-    async with AsyncExitStack() as stack:
-        if kind in SOURCES:
-            servers = request.getfixturevalue("postgres_servers")
-            url = await stack.enter_async_context(open_empty_schema(servers, kind))
-            opened = open_postgres_journal(url, BOUNDS, SHELF, is_streamed=is_streamed)
-            journal = await stack.enter_async_context(opened)
-        else:
-            path = request.getfixturevalue("tmp_path") / "journal" if kind == "file" else None
-            opened = open_journal(path, BOUNDS, retention=SHELF, is_streamed=is_streamed)
-            journal = stack.enter_context(opened)
-        assert await journal.leadership.acquire() == 1
-        yield journal
-
-
 @pytest.fixture(params=["file", "memory", *ENGINES])
 async def journal(request):
-    async with open_leading(request.param, request) as journal:
+    async with open_leading(request.param, request, BOUNDS, is_streamed=True) as journal:
         yield journal
 
 
@@ -261,7 +244,7 @@ async def test_a_payload_kept_for_the_stream_brings_back_no_export_that_was_comm
 
 @pytest.mark.parametrize("kind", ["memory", "wheel"])
 async def test_without_a_stream_nothing_is_unpublished(request, kind):
-    async with open_leading(kind, request, is_streamed=False) as journal:
+    async with open_leading(kind, request, BOUNDS) as journal:
         await accept(journal, "a", "b")
         await commit(journal, "a")
         await conclude(journal, {"b": REFUSED}, tries_max=1)

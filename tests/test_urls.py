@@ -10,17 +10,12 @@ from atlas.core.events import RequestsShed
 from atlas.core.identifiers import API_PREFIX
 from atlas.edge.admission import MIN_IN_FLIGHT
 from atlas.outside.log import EventLog, build_logger
-from tests.conftest import ServiceHarness, an_export
+from tests.conftest import an_export
 from tests.support.listeners import ADA, HOST, SENDING, Reply, listening
 
 EXPORT, RECEIPTS = f"{API_PREFIX}/export", f"{API_PREFIX}/exports"
 UPLOADS = (EXPORT, f"{API_PREFIX}/ingest", f"{API_PREFIX}/export/batch")
 OPEN = ("/", "/health", "/health/live", "/health/ready", "/openapi.json")
-
-
-@pytest.fixture
-def life(tmp_path):
-    return ServiceHarness(tmp_path / "journal")
 
 
 def swap_case(path: str) -> str:

@@ -11,6 +11,7 @@ from atlas.core import events
 from atlas.core.errors import Unavailable
 from tests.conftest import an_export, asgi
 from tests.support.postgres import open_postgres_journal, run_sql
+from tests.support.replicas import list_replicas
 from tests.support.running_system import HOST, standing
 from tests.support.scrapes import SampleIndex
 from tests.support.temporary_postgres import create_standby, run_temporary_server
@@ -140,7 +141,7 @@ async def test_a_replica_whose_clock_is_wrong_is_not_ready_and_the_others_see_it
         with pytest.raises(Unavailable, match=f"clock is (600|599) s {side} the database's"):
             await wrong.ledger.check_ready()
         await right.ledger.check_ready()
-        (seen,) = await wait_until(right.peers.list_replicas)
+        (seen,) = await wait_until(lambda: list_replicas(right))
         tasks.cancel_scope.cancel()
 
     assert abs(seen.clock_skew_seconds - 60 * minutes) < 5

@@ -1,7 +1,7 @@
 """`atlas config`: checks and shows the settings, and prints their schema."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -9,15 +9,22 @@ import typer
 
 from atlas import service
 from atlas.cli.configuration import ConfigOption, JsonOption, read_file, read_settings
+from atlas.cli.main import build_group
+from atlas.cli.schema import format_json
 from atlas.core.errors import ConfigurationError
 from atlas.settings import REQUIRED, LoadedSettings
-from atlas.settings.loading import inspect, raise_problems
+from atlas.settings.loading import inspect, iterate_paths, raise_problems
 from atlas.settings.masking import HIDDEN, hide
 from atlas.settings.schema import build_schema
 
 DERIVED = {"auth0.issuer": "auth0.domain", "foundry.oauth_token_url": "foundry.host"}
 
-app = typer.Typer()
+app = build_group(
+    """Check or show the settings, or print their JSON Schema.
+
+    Example: atlas config check
+    """
+)
 
 
 class ShownSetting(NamedTuple):
@@ -30,16 +37,6 @@ class ShownSetting(NamedTuple):
     @property
     def is_hidden(self) -> bool:
         return HIDDEN in str(self.value)
-
-
-@app.callback(invoke_without_command=True)
-def config(context: typer.Context) -> None:
-    """Check or show the settings, or print their JSON Schema.
-
-    Example: atlas config check
-    """
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @app.command()
@@ -71,7 +68,7 @@ def show(json: JsonOption = False, config: ConfigOption = None) -> None:
     settings = list(list_shown(read_settings(config, os.environ)))
     if json:
         shown = {path: {"value": value, "origin": origin} for path, value, origin in settings}
-        typer.echo(msgspec.json.format(msgspec.json.encode(shown)).decode())
+        typer.echo(format_json(shown))
     else:
         typer.echo(render(settings))
 
@@ -84,25 +81,17 @@ def schema() -> None:
 
     Example: atlas config schema > settings.schema.json
     """
-    typer.echo(msgspec.json.format(msgspec.json.encode(build_schema())).decode())
+    typer.echo(format_json(build_schema()))
 
 
 def list_shown(loaded: LoadedSettings) -> Iterator[ShownSetting]:
     values: dict[str, Any] = msgspec.to_builtins(loaded.settings, enc_hook=str)
-    for path, value in flatten(values):
+    for path, value in iterate_paths(values):
         origin = str(loaded.origins.get(path, "default"))
         source = DERIVED.get(path)
         if path not in loaded.origins and source in loaded.origins:
             origin = f"from {source}"
         yield ShownSetting(path, hide(path, value), origin)
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def render(settings: list[ShownSetting]) -> str:

@@ -7,6 +7,7 @@ import typer
 
 from atlas.cli.configuration import ConfigOption, JsonOption
 from atlas.cli.dead_letters import discard, find_entry, replay
+from atlas.cli.main import build_group
 from atlas.cli.operator_client import (
     JournalOption,
     OperatorRequest,
@@ -32,17 +33,12 @@ ISOLATION_NOTES: dict[Isolation, str] = {
     "alone": "tried alone: ",
 }
 
-app = typer.Typer()
-
-
-@app.callback(invoke_without_command=True)
-def exports(context: typer.Context) -> None:
+app = build_group(
     """Show, replay or discard exports in the journal.
 
     Example: atlas exports list
     """
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+)
 
 
 @app.command("list")

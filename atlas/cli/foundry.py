@@ -10,6 +10,7 @@ import typer
 
 from atlas import service
 from atlas.cli.configuration import ConfigOption, JsonOption, load_settings
+from atlas.cli.main import build_group
 from atlas.cli.progress_meter import show_activity
 from atlas.cli.schema import format_json
 from atlas.core.errors import ConfigurationError
@@ -17,7 +18,12 @@ from atlas.core.stream import StreamKind
 from atlas.settings import require_foundry
 from atlas.settings.values import RID
 
-app = typer.Typer()
+app = build_group(
+    """Create resources in Foundry beside the dataset.
+
+    Example: atlas foundry make-view --folder ri.compass.main.folder.1 --dry-run
+    """
+)
 
 FolderOption = Annotated[
     str, typer.Option(metavar="RID", help="The folder in Foundry to create it in.")
@@ -36,16 +42,6 @@ KindOption = Annotated[
         "--type", metavar="TYPE", help="LOW_LATENCY, or HIGH_THROUGHPUT for many MB a second."
     ),
 ]
-
-
-@app.callback(invoke_without_command=True)
-def foundry(context: typer.Context) -> None:
-    """Create resources in Foundry beside the dataset.
-
-    Example: atlas foundry make-view --folder ri.compass.main.folder.1 --dry-run
-    """
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @app.command()

@@ -10,6 +10,7 @@ import typer
 from atlas import service
 from atlas.cli.configuration import ConfigOption, DryRunOption, JsonOption
 from atlas.cli.journal_file import backup, build_meter, show, stats
+from atlas.cli.main import build_group
 from atlas.cli.operator_client import JournalOption, load_settings_for_journal, read_file
 from atlas.settings import Settings
 
@@ -26,17 +27,12 @@ ToOption = Annotated[
     ),
 ]
 
-app = typer.Typer()
-
-
-@app.callback(invoke_without_command=True)
-def journal(context: typer.Context) -> None:
+app = build_group(
     """Check, back up or move the journal, its keys and its tables.
 
     Example: atlas journal check
     """
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+)
 
 
 @app.command()

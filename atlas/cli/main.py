@@ -61,6 +61,18 @@ def atlas(
 
     Example, without accounts: `atlas local`, and in another terminal `atlas send FILE`.
     """
+    print_help(context)
+
+
+def build_group(help_text: str) -> typer.Typer:
+    """Build a group of commands."""
+    app = typer.Typer()
+    app.callback(invoke_without_command=True, help=help_text)(print_help)
+    return app
+
+
+def print_help(context: typer.Context) -> None:
+    """Print the help of a group, unless one of its commands is run."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

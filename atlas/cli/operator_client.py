@@ -128,26 +128,24 @@ class OperatorRequest:
 
     async def send(self, lock: JournalLocked, token: str, kind: type[T]) -> T:
         """Send it to the process that holds the lock. Raises CommandError."""
-        try:
-            return await self._send(URL(f"http://{lock.owner}"), token, kind)
-        except (*CONNECTION_ERRORS, *JSON_ERRORS) as error:
-            owner = lock.owner or "?"
-            raise OperatorUnreachable(f"{lock} It does not respond at {owner}.") from error
+        if not lock.owner:  # such as another command
+            raise OperatorUnreachable(str(lock))
+        problem = f"{lock} It does not respond at {lock.owner}."
+        return await self._send(URL(f"http://{lock.owner}"), token, kind, problem)
 
     async def send_to(self, listener: URL, token: str, kind: type[T]) -> T:
         """Send it to this operator listener. Raises CommandError."""
-        try:
-            return await self._send(listener, token, kind)
-        except (*CONNECTION_ERRORS, *JSON_ERRORS) as error:
-            raise OperatorUnreachable(
-                f"No operator listener of this version of Atlas responds at {listener.origin()}."
-            ) from error
+        problem = f"No operator listener of this version of Atlas responds at {listener.origin()}."
+        return await self._send(listener, token, kind, problem)
 
-    async def _send(self, listener: URL, token: str, kind: type[T]) -> T:
-        url = URL(f"{listener.origin()}{self.path}", encoded=True).update_query(
-            {name: value for name, value in self.query.items() if value is not None}
-        )
-        return msgspec.json.decode(await request(url, token, self.method, self.body), type=kind)
+    async def _send(self, listener: URL, token: str, kind: type[T], problem: str) -> T:
+        try:
+            url = URL(f"{listener.origin()}{self.path}", encoded=True).update_query(
+                {name: value for name, value in self.query.items() if value is not None}
+            )
+            return msgspec.json.decode(await request(url, token, self.method, self.body), type=kind)
+        except (*CONNECTION_ERRORS, *JSON_ERRORS) as error:
+            raise OperatorUnreachable(problem) from error
 
 
 async def request(

@@ -11,6 +11,7 @@ import typer
 
 from atlas import service
 from atlas.cli.configuration import ConfigOption, DryRunOption, JsonOption
+from atlas.cli.main import build_group
 from atlas.cli.operator_client import JournalOption, OperatorRequest, ask, load_settings_for_journal
 from atlas.cli.phone_tables import clean_text
 from atlas.cli.progress_meter import show_activity
@@ -39,17 +40,12 @@ SEARCHED = (
     "A sub is compared as a whole. Is this the exact sub of the person's tokens?",
 )
 
-app = typer.Typer()
-
-
-@app.callback(invoke_without_command=True)
-def person(context: typer.Context) -> None:
+app = build_group(
     """Show or erase a person's data.
 
     Example: atlas person show 'auth0|687a'
     """
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+)
 
 
 @app.command()
@@ -232,15 +228,13 @@ def render_shared_files(shared: tuple[SharedFile, ...]) -> Iterator[str]:
 
 def render_receipt(done: ErasureReceipt) -> Iterator[str]:
     """Yield the lines of a receipt, or of a search that has found nothing."""
+    yield f"At         {identifiers.format_timestamp(done.at)}"
+    yield f"User       {done.user}  (the pseudonym in the log)"
     if not done.known:
-        yield f"At         {identifiers.format_timestamp(done.at)}"
-        yield f"User       {done.user}  (the pseudonym in the log)"
         yield "Nothing is known of this person, and nothing was erased."
         yield from SEARCHED
         return
     purged = ", ".join(f"{count:,} {kind}" for kind, count in done.purged.items())
-    yield f"At         {identifiers.format_timestamp(done.at)}"
-    yield f"User       {done.user}  (the pseudonym in the log)"
     yield f"Removed    {done.files:,} files, {done.bytes:,} bytes"
     for transaction in done.transactions:
         yield f"           {transaction}"

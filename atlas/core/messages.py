@@ -199,10 +199,6 @@ class CommitGroup(Struct, frozen=True):
     def exports(self) -> tuple[ClaimedExport, ...]:
         return tuple(export for file in self.files for export in file.exports)
 
-    @property
-    def is_isolated(self) -> bool:
-        return all(export.isolation for export in self.exports)
-
 
 class BranchSnapshot(Struct, frozen=True):
     """The branch at a time by Foundry's clock. `head` is the RID of its head, "" if none."""

@@ -74,7 +74,7 @@ class Draft:
                 self.add_problem(f"{section} is not in a [section] of the configuration file.")
                 continue
             self.values[section] = keys
-            for path in list_paths(keys, f"{section}."):
+            for path, _ in iterate_paths(keys, f"{section}."):
                 self.origins[path] = SettingOrigin(file=self.file, line=lines.get(path, 0))
 
     def add_variables(self, environ: Mapping[str, str]) -> None:
@@ -214,12 +214,13 @@ def complete(settings: Settings) -> Settings:
     )
 
 
-def list_paths(values: Mapping[str, Any], prefix: str) -> Iterator[str]:
+def iterate_paths(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the path and the value of each setting."""
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from list_paths(value, f"{prefix}{key}.")
+            yield from iterate_paths(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}"
+            yield f"{prefix}{key}", value
 
 
 def find_lines(toml: str) -> dict[str, int]:

@@ -6,17 +6,12 @@ import pytest
 
 from atlas.core.events import ExportAccepted
 from atlas.core.identifiers import API_PREFIX
-from tests.conftest import GONE, ServiceHarness, an_export
+from tests.conftest import GONE, an_export
 from tests.support.fakes import BlockingExecutor, KnownUsers
 from tests.support.listeners import answered, listening
 from tests.support.scrapes import told
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-def life(tmp_path):
-    return ServiceHarness(tmp_path / "journal")
 
 
 class CountingUsers(KnownUsers):

@@ -15,14 +15,10 @@ from atlas.core.errors import Rejected
 from atlas.core.traces import Sampler, never_sample
 from atlas.edge.content_encoding import STEP_BYTES, build_decoder
 from atlas.edge.context import CORRELATION_ID, WAIT_SECONDS_MAX, read_context
+from tests.fuzz.mutations import raw_deflate
 from tests.support.zstandard import zstd
 
 LONG = 64 * 1024
-
-
-def raw_deflate(text):
-    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return compressor.compress(text) + compressor.flush()
 
 
 PACKED = {

@@ -372,10 +372,6 @@ async def read_outcomes(faulty):
     )
 
 
-async def list_replicas(faulty):
-    return faulty.peers.list_replicas, lambda it: len(it) == 0
-
-
 CASES = [
     append,
     append_with_key,
@@ -419,7 +415,6 @@ CASES = [
     renew,
     release,
     read_outcomes,
-    list_replicas,
 ]
 WRITERS = [append, append_with_key, claim, record_open, conclude, purge, acquire]
 

@@ -296,7 +296,6 @@ async def look_at_phones(explained):
 
 async def ask_as_replica(explained):
     await explained.peers.read_outcomes([f"id-{number}" for number in range(100)])
-    await explained.peers.list_replicas()
     await explained.lease.acquire()
     await explained.lease.renew()
 

@@ -32,19 +32,13 @@ from tests.support.replicas import (
     commit,
     conclude,
     later,
-    open_replicas,
+    list_replicas,
     set_aside,
 )
 
 EVE = User("auth0|eve")
 HOUR = timedelta(hours=1)
 POISON = RawExport(ExportMetadata(ADA, "", "", ""), b"{}")
-
-
-@pytest.fixture
-async def replicas(postgres_servers):
-    async with open_replicas(postgres_servers) as replicas:
-        yield replicas
 
 
 @pytest.fixture
@@ -756,12 +750,12 @@ async def test_replicas_know_each_other_until_they_leave(replicas):
         await lead(first)
         async with Reader(first), replicas.open(version="2") as second, Reader(second):
             async with asyncio.timeout(3):
-                while len(found := await first.peers.list_replicas()) < 2:
+                while len(found := await list_replicas(first)) < 2:
                     await asyncio.sleep(0.02)
             assert {each.version: each.epoch for each in found} == {"1": 1, "2": None}
-        assert [each.version for each in await first.peers.list_replicas()] == ["1"]
+        assert [each.version for each in await list_replicas(first)] == ["1"]
         await replicas.sql("UPDATE @.replica SET seen_at = seen_at - interval '16 s'")
-        assert not await first.peers.list_replicas()
+        assert not await list_replicas(first)
 
 
 async def test_the_heartbeat_measures_the_clock_and_forgets_the_dead(replicas):

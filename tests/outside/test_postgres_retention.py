@@ -10,13 +10,10 @@ from atlas.core.messages import ExportMetadata, RawExport, User
 from atlas.core.personal_data import SharedFile
 from atlas.outside.journal.bindings import Binding
 from atlas.outside.journal.capacity import CapacityLimits
-from atlas.outside.journal.retention import PRUNE_MAX, ReceiptRetention, count_days
 from atlas.outside.postgres.recent import RecentExport, RecentExports
 from atlas.outside.postgres.sealing import SealedColumns
-from tests.support.exports import ADA, NOON, export
+from tests.support.exports import ADA, NOON
 from tests.support.replicas import (
-    COMMITTED,
-    RID,
     accept,
     an_export,
     begin,
@@ -24,23 +21,12 @@ from tests.support.replicas import (
     commit,
     conclude,
     later,
-    open_replicas,
     set_aside,
 )
 
 EVE = User("auth0|eve")
 DAY = timedelta(days=1)
 POISON = RawExport(ExportMetadata(ADA, "", "", ""), b"{}")
-INSERT_DIGESTS = """
-    INSERT INTO @.digest SELECT '{0} ' || n, 'somebody', 'ri.old', {0}
-    FROM generate_series(1, {1}) n
-"""
-
-
-@pytest.fixture
-async def replicas(postgres_servers):
-    async with open_replicas(postgres_servers) as replicas:
-        yield replicas
 
 
 @pytest.fixture
@@ -50,126 +36,12 @@ async def pair(replicas):
         yield pair
 
 
-class Calendar:
-    """One journal over many simulated days, with exports committed on each."""
-
-    def __init__(self, replicas, **limits):
-        self.replicas, self.today = replicas, NOON
-        self.retention = ReceiptRetention(lambda: self.today, **limits)
-
-    async def commit(self, *exports):
-        async with self.replicas.open(retention=self.retention) as journal:
-            await asyncio.gather(*(journal.intake.append(self.arrive(each)) for each in exports))
-            await journal.leadership.acquire()
-            await begin(journal)
-            await conclude(journal, {}, COMMITTED)
-            await journal.leadership.release()
-
-    def arrive(self, each):
-        return later(each, seconds=(self.today - each.at).total_seconds())
-
-    async def send_again(self, each):
-        async with self.replicas.open(retention=self.retention) as journal:
-            return await journal.intake.append(self.arrive(each))
-
-    async def count_receipts(self):
-        async with self.replicas.open(retention=self.retention) as journal:
-            return len((await journal.receipts.list_page(ADA, None, 1_000, None)).receipts)
-
-
-async def test_a_receipt_is_kept_for_thirty_days_and_its_export_known_from_then_on(replicas):
-    calendar = Calendar(replicas)
-    await calendar.commit(export(0))
-    calendar.today += 29 * DAY
-    await calendar.commit(export(1))
-    assert await calendar.count_receipts() == 2
-
-    calendar.today += 2 * DAY
-    await calendar.commit(export(2))
-    assert await calendar.count_receipts() == 2
-    again = await calendar.send_again(export(0))
-    assert (again.status, again.transaction, again.replayed) == ("committed", RID, True)
-    assert (again.ingested, again.path) == (1, "")
-
-
 async def test_an_export_of_which_a_digest_is_left_is_not_stored(replicas):
     async with replicas.open() as journal:
         await replicas.sql("INSERT INTO @.digest VALUES ('id-1', 'somebody', 'ri.old', 20000)")
         (receipt,) = await accept(journal, "id-1")
     assert (receipt.status, receipt.transaction, receipt.replayed) == ("committed", "ri.old", True)
     assert await replicas.count("export") == 0
-
-
-@pytest.mark.parametrize(("days", "kept"), [(7, 6), (9, 3)], ids=["a week", "nine days"])
-async def test_of_too_many_the_oldest_go_and_none_within_eight_days(replicas, days, kept):
-    calendar = Calendar(replicas, exports_max=3)
-    await calendar.commit(*map(export, range(5)))
-    calendar.today += days * DAY
-    await calendar.commit(export(5))
-    assert await calendar.count_receipts() == kept
-
-
-async def test_what_waits_is_never_shrunk_whatever_the_clock_says(replicas):
-    calendar = Calendar(replicas)
-    async with replicas.open(retention=calendar.retention) as journal:
-        await journal.intake.append(export(0))
-    calendar.today += 3_650 * DAY
-    async with replicas.open(retention=calendar.retention) as journal:
-        await journal.intake.append(calendar.arrive(export(1)))
-        await journal.leadership.acquire()
-        await commit(journal, export(1).id)
-        assert await claim(journal) == [export(0).id]
-
-
-async def test_a_digest_is_kept_for_two_years_and_then_its_export_is_new(replicas):
-    calendar = Calendar(replicas)
-    await calendar.commit(export(0))
-    calendar.today += DAY
-    await calendar.commit(export(1))
-    calendar.today += 729 * DAY
-    await calendar.commit(export(2))
-    assert (await calendar.send_again(export(0))).replayed
-
-    calendar.today += DAY
-    await calendar.commit(export(3))
-    assert (await calendar.send_again(export(1))).replayed
-    assert not (await calendar.send_again(export(0))).replayed
-    async with replicas.open() as journal:
-        holdings = await journal.personal_data.read_holdings(ADA)
-    assert holdings.incomplete is not None  # some digests were deleted
-
-
-async def test_without_a_limit_digests_are_kept_for_ever(replicas):
-    calendar = Calendar(replicas, digests_days=0)
-    for number in range(3):
-        await calendar.commit(export(number))
-        calendar.today += 3_650 * DAY
-    assert (await calendar.send_again(export(0))).replayed
-    async with replicas.open() as journal:
-        assert (await journal.personal_data.read_holdings(ADA)).incomplete is None
-
-
-async def test_a_commit_deletes_a_few_of_the_oldest_digests_until_it_has_caught_up(replicas):
-    calendar = Calendar(replicas)
-    await calendar.commit(export(0))
-    first, second, young = (count_days(NOON - days * DAY) for days in (1_000, 800, 700))
-    for day, count in ((first, 2 * PRUNE_MAX), (second, PRUNE_MAX), (young, 10)):
-        await replicas.execute(INSERT_DIGESTS.format(day, count))
-    left = []
-    for number in range(1, 5):
-        await calendar.commit(export(number))
-        left.append([await replicas.count("digest", f"day = {d}") for d in (first, second, young)])
-    assert left == [[PRUNE_MAX, PRUNE_MAX, 10], [0, PRUNE_MAX, 10], [0, 0, 10], [0, 0, 10]]
-
-
-async def test_a_transaction_of_which_only_digests_are_left_is_known(replicas):
-    calendar = Calendar(replicas)
-    await calendar.commit(export(0))
-    calendar.today += 40 * DAY
-    await calendar.commit(export(1))
-    await replicas.sql("DELETE FROM @.export")
-    async with replicas.open() as journal:
-        assert await journal.outbox.filter_own_transactions([RID, "ri.other"]) == {RID}
 
 
 # erasure

@@ -18,7 +18,7 @@ from atlas.core.errors import JournalAway
 from atlas.local.postgres.server import find_free_port
 from atlas.outside.postgres import address
 from tests.support.postgres import run_sql
-from tests.support.replicas import COMMITTED, accept, begin, commit, conclude, open_replicas
+from tests.support.replicas import COMMITTED, accept, begin, commit, conclude
 from tests.support.temporary_postgres import create_standby, run_temporary_server
 
 KEY = base64.b64encode(bytes(32)).decode()
@@ -31,12 +31,6 @@ SYSTEMS = {
     "ATLAS_JOURNAL_KEY": KEY,
 }
 RUN_MAIN = "import sys; from atlas.cli import main; sys.argv = ['atlas', 'serve']; main()"
-
-
-@pytest.fixture
-async def replicas(postgres_servers):
-    async with open_replicas(postgres_servers) as replicas:
-        yield replicas
 
 
 @pytest.fixture

@@ -1,14 +1,11 @@
 """Reconciliation of the journal with the dataset: exports that the journal has not committed."""
 
-from datetime import timedelta
-
 import anyio
 
 from atlas.core.commits import Conclusion, Verdict
 from atlas.core.messages import BranchSnapshot, GroupLimits
 from atlas.core.personal_data import DatasetFile
 from atlas.outside.journal.capacity import CapacityLimits
-from atlas.outside.journal.retention import ReceiptRetention
 from atlas.outside.sqlite.journal import open_journal
 from atlas.outside.sqlite.reconciliation import PAGE
 from tests.support.exports import NOON, SHELF, export
@@ -87,21 +84,3 @@ async def test_what_is_found_in_a_file_is_committed_there_and_leaves_room():
         "committed": 2,
     }
     assert {each.reason for each in listing.entries} == {None}
-
-
-async def test_a_journal_that_has_committed_nothing_knows_no_transaction():
-    with open_journal(None, BOUNDS, retention=SHELF) as journal:
-        await append_exports(journal, 1)
-        assert await journal.outbox.filter_own_transactions(["ri.0"]) == frozenset()
-
-
-async def test_a_transaction_whose_receipts_are_shrunk_is_known_as_ever():
-    today = NOON
-    with open_journal(None, BOUNDS, retention=ReceiptRetention(lambda: today)) as journal:
-        await append_exports(journal, 1)
-        await try_commit(journal, {export(0).id: COMMITTED})
-        today += timedelta(days=31)
-        await journal.intake.append(export(1))
-        await try_commit(journal, {export(1).id: COMMITTED})
-        assert (await journal.ledger.find_entry(export(0).id)) is None
-        assert await journal.outbox.filter_own_transactions(["ri.0", "ri.1"]) == {"ri.0"}

@@ -17,7 +17,6 @@ from atlas.edge.context import CORRELATION_ID, WAIT_SECONDS_MAX
 from atlas.edge.openapi import build_document
 from atlas.local.auth0 import Auth0Emulator
 from atlas.settings import Settings
-from tests.conftest import ServiceHarness
 from tests.support import generator
 from tests.support.client_guide import BATCH, GUIDE, ROWS, SAFE, SOME_SAFE, STREAM, Message, blocks
 from tests.support.dpop import Phone
@@ -195,11 +194,6 @@ def assert_matches(said: Message, reply: Reply) -> None:
     for name, value in said.headers.items():
         pattern = re.escape(value).replace(ANYTHING, ".+")
         assert re.fullmatch(pattern, reply.headers[name.lower()]), name
-
-
-@pytest.fixture
-def life(tmp_path):
-    return ServiceHarness(tmp_path / "journal")
 
 
 async def test_a_file_of_lines_is_answered_as_is_said_as_soon_as_it_is_safe(life):

@@ -30,6 +30,7 @@ from atlas.core.personal_data import DatasetFile
 from atlas.core.ports import Bytes, TransactionState
 
 Mishap = Callable[[], Awaitable[object]]
+MOMENTS = [f"{side} {call}" for call in ("begin", "put", "commit") for side in ("before", "after")]
 
 
 @dataclass

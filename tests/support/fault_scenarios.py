@@ -17,7 +17,8 @@ from atlas.local.auth0 import Outage
 from atlas.local.foundry.faults import Fault
 from tests.chaos.injected_faults import EVERYWHERE, FAULT_MARKER, IN_FLATTEN
 from tests.support.canaries import Canaries, joined
-from tests.support.sandbox import SECONDS, Sandbox, children, environ_of
+from tests.support.processes import children
+from tests.support.sandbox import SECONDS, Sandbox, environ_of
 
 SAMPLE = (
     "uuid sampleType type sourceName source startDate start endDate end sampleClass quantityType"

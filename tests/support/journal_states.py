@@ -1,5 +1,6 @@
 """Brings a journal into a state, and reads its contents and the dataset's."""
 
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import msgspec
@@ -11,6 +12,24 @@ from atlas.outside.journal.capacity import CapacityLimits
 from atlas.outside.sqlite.journal import open_journal
 from tests.conftest import ServiceHarness, an_export
 from tests.support.exports import SHELF
+from tests.support.postgres import SOURCES, open_empty_schema, open_postgres_journal
+
+
+@asynccontextmanager
+async def open_leading(kind, request, limits, **options):
+    """Open an empty journal of this kind, and take its lease."""
+    async with AsyncExitStack() as stack:
+        if kind in SOURCES:
+            servers = request.getfixturevalue("postgres_servers")
+            url = await stack.enter_async_context(open_empty_schema(servers, kind))
+            opened = open_postgres_journal(url, limits, SHELF, **options)
+            journal = await stack.enter_async_context(opened)
+        else:
+            path = request.getfixturevalue("tmp_path") / "journal" if kind == "file" else None
+            opened = open_journal(path, limits, retention=SHELF, **options)
+            journal = stack.enter_context(opened)
+        assert await journal.leadership.acquire() == 1
+        yield journal
 
 
 async def accept(life, *uuids):

@@ -148,6 +148,11 @@ class Local:
         return self.process.wait(SECONDS)
 
 
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for each in listed for child in each.read_text().split()]
+
+
 def fetched(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=SECONDS) as answer:
         return answer.read()

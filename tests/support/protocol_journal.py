@@ -127,7 +127,7 @@ class Journal:
             assert self.open is None, "OutOfOrder: another transaction is open"
             assert self.intents, "OutOfOrder: no intent is recorded"
             group = self.group()
-            if group is not None and not group.is_isolated:
+            if group is not None and not all(each.isolation for each in group.exports):
                 self.claim_fresh()
             self.intents.clear()
             self.open = transaction

@@ -1,6 +1,5 @@
 """Replicas of one journal in PostgreSQL, and what stands in its tables."""
 
-import base64
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -122,9 +121,9 @@ async def set_aside(journal, id):
     await conclude(journal, {id: REFUSED}, tries_max=1)
 
 
+async def list_replicas(journal):
+    return (await journal.ledger.read_totals()).database.replicas
+
+
 def later(export, **time):
     return msgspec.structs.replace(export, at=export.at + timedelta(**time))
-
-
-def a_key(number):
-    return base64.b64encode(bytes([number]) * 32).decode()

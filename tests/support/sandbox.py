@@ -30,6 +30,7 @@ from tests.chaos.emulators import HOST, Emulators
 from tests.chaos.service_process import to_toml
 from tests.chaos.trial_environment import find_free_port
 from tests.support.canaries import Canaries, joined
+from tests.support.processes import children
 from tests.support.ready_line import read_ready_url
 
 SECONDS = 60.0  # longer than anything here takes
@@ -264,11 +265,6 @@ class Sandbox:
 def processes(pid: int) -> bytes:
     """Return the command lines of a process and its children, which every user can see."""
     return joined(*(Path(f"/proc/{each}/cmdline").read_bytes() for each in (pid, *children(pid))))
-
-
-def children(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for each in listed for child in each.read_text().split()]
 
 
 def environ_of(pid: int) -> set[bytes]:

@@ -1,13 +1,12 @@
 """Ports to the other replicas of the service. A service of one process has none."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from msgspec import Struct
 
 from atlas.core.messages import Receipt
-from atlas.core.status import Replica
 
 Topic = Literal["stored", "settled", "set_aside", "lease"]
 HandleNotification = Callable[[Topic], Awaitable[None]]
@@ -78,6 +77,3 @@ class ReplicaPeers(Protocol):
 
     async def exchange_usage(self, usage: Mapping[str, float]) -> Mapping[str, float]:
         """Add the usage of users to that at other replicas, and return their debts, in seconds."""
-
-    async def list_replicas(self) -> Sequence[Replica]:
-        """Return the replicas that run now, this one included; none without replicas."""

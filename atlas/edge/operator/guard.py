@@ -54,9 +54,13 @@ class Guard:
         """Build a route that needs the token, if one is configured."""
         return Route(path, self.require_token(handle), methods=[method])
 
-    def build_public_route(self, path: str, handle: OperatorHandler) -> Route:
-        """Build a route without a token, for static files. The host name is still checked."""
-        return Route(path, self.require_known_host(handle), methods=["GET"])
+    def build_static_route(self, path: str, content: bytes, media_type: str) -> Route:
+        """Build a route to fixed content, without a token. The host name is still checked."""
+
+        async def get_content(_request: Request) -> Response:
+            return Response(content, media_type=media_type)
+
+        return Route(path, self.require_known_host(get_content), methods=["GET"])
 
     def require_token(self, handle: OperatorHandler) -> OperatorHandler:
         async def handle_guarded(request: Request) -> Response:

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 
 from atlas.core.errors import ConfigurationError, CorruptEntry
-from atlas.outside.journal.cipher import Cipher
+from atlas.outside.journal.cipher import Cipher, unwrap_key
 
 KEY_BYTES = 32
 CHECK_AAD = b"the root of this journal"
@@ -29,6 +29,19 @@ def require_common_key(keys: Sequence[object]) -> None:
             "ATLAS_JOURNAL_KEY is not set, and replicas need a common key: 32 bytes in base64. "
             "To create one: head -c 32 /dev/urandom | base64"
         )
+
+
+def build_key_error(journal: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"ATLAS_JOURNAL_KEY does not open the journal {journal}: it was encrypted with another "
+        "key. Add that key to the end of the list. If it is lost: atlas exports discard."
+    )
+
+
+def unwrap_all(copies: Sequence[bytes], keys: Sequence[bytes]) -> list[bytes]:
+    """Return the data keys in the copies that one of the keys unwraps."""
+    unwrapped = (unwrap_key(copy, key) for copy in copies for key in keys)
+    return [each for each in unwrapped if each is not None]
 
 
 def decode_key(text: bytes) -> bytes:

@@ -156,6 +156,10 @@ class Session:
         task.add_done_callback(self._forget)
         return await asyncio.shield(task)
 
+    async def fetch(self, statement: str, *args: object) -> list[asyncpg.Record]:
+        """Return the rows of a statement that changes nothing."""
+        return await self.run(lambda database: database.fetch(statement, *args), is_repeatable=True)
+
     async def transact(
         self, work: Callable[[Database], Awaitable[T]], *, is_repeatable: bool = False
     ) -> T:

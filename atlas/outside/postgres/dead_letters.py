@@ -105,10 +105,7 @@ class PostgresDeadLetters:
         return await self._session.transact(work, is_repeatable=True)
 
     async def list_original_ids(self) -> Collection[str]:
-        rows = await self._session.run(
-            lambda database: database.fetch(f"SELECT id FROM @.export WHERE {ORIGINAL}"),
-            is_repeatable=True,
-        )
+        rows = await self._session.fetch(f"SELECT id FROM @.export WHERE {ORIGINAL}")
         return [row["id"] for row in rows]
 
     async def read_original(self, id: str) -> StageInput | None:

@@ -6,16 +6,17 @@ each of its keys, and takes away none.
 
 from collections.abc import Collection, Sequence
 
-from atlas.core.errors import ConfigurationError
 from atlas.outside.journal import cipher
 from atlas.outside.journal.cipher import Cipher
 from atlas.outside.journal.keys import (
     CHECK_AAD,
+    build_key_error,
     decrypt_destination,
     encrypt_destination,
     fits_check,
     require_common_key,
     require_destination,
+    unwrap_all,
 )
 from atlas.outside.postgres.database import Database
 
@@ -93,18 +94,6 @@ async def abandon_exports(database: Database) -> int:
     await database.execute(FORGET_WORK)
     await database.execute(FORGET_KEY)
     return abandoned
-
-
-def build_key_error(shown: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"ATLAS_JOURNAL_KEY does not open the journal {shown}: it was encrypted with another "
-        "key. Add that key to the end of the list. If it is lost: atlas exports discard."
-    )
-
-
-def unwrap_all(copies: Sequence[bytes], keys: Sequence[bytes]) -> list[bytes]:
-    unwrapped = (cipher.unwrap_key(copy, key) for copy in copies for key in keys)
-    return [each for each in unwrapped if each is not None]
 
 
 def name_copy(key: bytes) -> str:

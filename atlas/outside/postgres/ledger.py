@@ -119,9 +119,7 @@ class PostgresLedger:
         )
 
     async def find_entry(self, id: str) -> JournalEntry | None:
-        rows = await self._session.run(
-            lambda database: database.fetch(BY_PREFIX, id, id + PREFIX_END), is_repeatable=True
-        )
+        rows = await self._session.fetch(BY_PREFIX, id, id + PREFIX_END)
         return build_entry(build_ledger_row(rows[0]), self._codec) if len(rows) == 1 else None
 
     async def read_totals(self) -> JournalTotals:

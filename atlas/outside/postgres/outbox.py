@@ -157,9 +157,7 @@ class PostgresOutbox(PostgresReconciliation):
 
     async def read(self, ids: Collection[str]) -> Mapping[str, bytes]:
         payloads = {}
-        rows = await self._session.run(
-            lambda database: database.fetch(READ, list(ids)), is_repeatable=True
-        )
+        rows = await self._session.fetch(READ, list(ids))
         for record in rows:
             row = build_row(record)
             with suppress(CorruptEntry):

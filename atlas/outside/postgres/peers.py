@@ -8,7 +8,7 @@ often, and emits an event.
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import get_args
@@ -16,12 +16,10 @@ from typing import get_args
 from atlas.core.errors import AtlasError
 from atlas.core.events import DatabaseConnectionLost, NotificationsDelayed
 from atlas.core.ports import Clock, HandleNotification, Outcomes, Topic
-from atlas.core.status import Replica
 from atlas.outside.journal.row_codec import RowCodec
 from atlas.outside.postgres.connections import CLOSE_SECONDS, CONNECT_SECONDS, Connector, Session
 from atlas.outside.postgres.database import Database
 from atlas.outside.postgres.errors import DATABASE_ERRORS
-from atlas.outside.postgres.observation import read_replicas, utc_now
 from atlas.outside.postgres.rows import COLUMNS, build_row
 from atlas.outside.postgres.schema import VERSION
 
@@ -74,12 +72,7 @@ class PostgresPeers:
     """Implements `ports.ReplicaPeers`."""
 
     def __init__(
-        self,
-        connector: Connector,
-        session: Session,
-        codec: RowCodec,
-        version: str,
-        clock: Clock = utc_now,
+        self, connector: Connector, session: Session, codec: RowCodec, version: str, clock: Clock
     ) -> None:
         self._connector = connector
         self._session = session
@@ -132,12 +125,6 @@ class PostgresPeers:
             return {users[row["sender"]]: row["debt"] for row in rows}
 
         return await self._session.transact(work)
-
-    async def list_replicas(self) -> Sequence[Replica]:
-        name = self._connector.name
-        return await self._session.run(
-            lambda database: read_replicas(database, name), is_repeatable=True
-        )
 
     def is_delayed(self) -> bool:
         """True if notifications do not arrive, although no pooler keeps them away."""

@@ -59,9 +59,8 @@ async def mark_found(
     database: Database, ids: Collection[str], dataset_file: DatasetFile
 ) -> list[Record]:
     """Mark the exports as committed in this file, and return their rows and numbers."""
-    file: str | None = dataset_file.path
-    if identifiers.is_single_export(dataset_file.path):
-        file = identifiers.detect_format(dataset_file.path)
+    path = dataset_file.path
+    file = identifiers.detect_format(path) if identifiers.is_single_export(path) else path
     return await database.fetch(
         MARK_FOUND, list(ids), dataset_file.transaction, file, dataset_file.bytes
     )
@@ -77,9 +76,7 @@ class PostgresReconciliation(FencedSteps):
         )
 
     async def list_uncommitted(self, after: str) -> Sequence[File]:
-        rows = await self._session.run(
-            lambda database: database.fetch(UNCOMMITTED, after), is_repeatable=True
-        )
+        rows = await self._session.fetch(UNCOMMITTED, after)
         own = [ClaimedRow(build_row(row)._replace(file=None, file_bytes=None)) for row in rows]
         return group_by_file(self._codec, own)
 
@@ -98,9 +95,7 @@ class PostgresReconciliation(FencedSteps):
         return await self._run_fenced(work)
 
     async def list_doubtful(self) -> Collection[str]:
-        rows = await self._session.run(
-            lambda database: database.fetch(LIST_DOUBTFUL), is_repeatable=True
-        )
+        rows = await self._session.fetch(LIST_DOUBTFUL)
         return [row["id"] for row in rows]
 
     async def clear_doubt(self, ids: Collection[str]) -> None:

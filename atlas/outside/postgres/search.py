@@ -42,9 +42,7 @@ class PostgresSearch:
 
     async def _scan_slice(self, query: SearchQuery, before: int) -> tuple[list[int], list[int]]:
         """Return the numbers that were read, and those that match."""
-        rows = await self._session.run(
-            lambda database: database.fetch(NEWEST, before, SLICE), is_repeatable=True
-        )
+        rows = await self._session.fetch(NEWEST, before, SLICE)
         matching = [
             row["number"]
             for row in rows

@@ -72,9 +72,7 @@ class PostgresStreamQueue:
     async def read_unpublished(
         self, exports_max: int, bytes_max: int
     ) -> Sequence[UnpublishedExport]:
-        records = await self._session.run(
-            lambda database: database.fetch(READ, exports_max, bytes_max), is_repeatable=True
-        )
+        records = await self._session.fetch(READ, exports_max, bytes_max)
         return [self._build(record) for record in records]
 
     async def record_published(self, numbers: Collection[int]) -> None:

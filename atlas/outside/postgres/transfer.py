@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 import asyncpg
 
 from atlas.core.errors import CommandError, ConfigurationError, JournalInUse, JournalMissing
+from atlas.outside.journal.keys import build_key_error
 from atlas.outside.journal.transfer import (
     TABLES,
     Counts,
@@ -275,7 +276,7 @@ async def open_tables(
         )
     data_key = await keys.find_data_key(database, journal_keys)
     if data_key is None:
-        raise keys.build_key_error(shown)
+        raise build_key_error(shown)
     return PostgresTables(database, shown, data_key)
 
 

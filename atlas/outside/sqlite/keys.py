@@ -18,12 +18,14 @@ from atlas.outside.journal import cipher
 from atlas.outside.journal.cipher import Cipher
 from atlas.outside.journal.keys import (
     CHECK_AAD,
+    build_key_error,
     decode_key,
     decrypt_destination,
     encrypt_destination,
     fits_check,
     parse_key,
     require_destination,
+    unwrap_all,
 )
 from atlas.outside.sqlite.disk import damage
 from atlas.outside.sqlite.disk.folder import build_sibling_path, read_only_uri, write
@@ -65,15 +67,10 @@ def unwrap_data_keys(path: Path, keys: Sequence[bytes]) -> list[bytes]:
     """
     secrets = read_stored_secrets(path)
     copies = [each for each in (secrets.get("root"), read_wrapped_key(path)) if each is not None]
-    unwrapped = [cipher.unwrap_key(copy, key) for copy in copies for key in keys]
-    data_keys = [
-        each for each in unwrapped if each is not None and fits_check(each, secrets.get("check"))
-    ]
+    check = secrets.get("check")
+    data_keys = [each for each in unwrap_all(copies, keys) if fits_check(each, check)]
     if copies and not data_keys:
-        raise ConfigurationError(
-            f"ATLAS_JOURNAL_KEY does not open the journal {path}: it was encrypted with another "
-            "key. Add that key to the end of the list. If it is lost: atlas exports discard."
-        )
+        raise build_key_error(path)
     return data_keys
 
 

@@ -65,9 +65,8 @@ def mark_found(
     db: sqlite3.Connection, ids: Collection[str], dataset_file: DatasetFile
 ) -> list[ExportRow]:
     """Mark the exports as committed in this file, and return their rows."""
-    file: str | None = dataset_file.path
-    if identifiers.is_single_export(dataset_file.path):
-        file = identifiers.detect_format(dataset_file.path)
+    path = dataset_file.path
+    file = identifiers.detect_format(path) if identifiers.is_single_export(path) else path
     params = [dataset_file.transaction, file, dataset_file.bytes, encode_ids(ids)]
     return [ExportRow(*row) for row in db.execute(MARK_FOUND, params).fetchall()]
 

@@ -1,11 +1,10 @@
 """Leadership in a service of one process: it always leads, and has no peers."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import anyio
 
 from atlas.core.ports import HandleNotification, Outcomes
-from atlas.core.status import Replica
 
 
 class SoleLeader:
@@ -34,6 +33,3 @@ class NoPeers:
 
     async def exchange_usage(self, usage: Mapping[str, float]) -> Mapping[str, float]:  # noqa: ARG002
         return {}
-
-    async def list_replicas(self) -> Sequence[Replica]:
-        return ()

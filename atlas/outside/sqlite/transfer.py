@@ -27,6 +27,7 @@ from atlas.outside.journal.transfer import (
     is_secret_moved,
 )
 from atlas.outside.sqlite import keys, readonly, schema
+from atlas.outside.sqlite.columns import INSERT_PAYLOAD, SELECT_PAYLOAD
 from atlas.outside.sqlite.disk import lock
 from atlas.outside.sqlite.disk.folder import build_sibling_path, fsync_path, replace, write
 from atlas.outside.sqlite.journal import MOVED, map_open_errors, open_checked, resolve_path
@@ -36,7 +37,6 @@ EXPORT = """
     number, id, user, at, ingested, rejected, bytes, moment, label, tries, status, since, reason,
     rid, file, file_bytes, isolation, turn
 """
-SEALED = "(SELECT sealed FROM payload WHERE payload.number = export.number)"
 SELECT: dict[Table, str] = {
     "export": f"SELECT {EXPORT} FROM export ORDER BY number",
     "payload": "SELECT number, sealed FROM payload ORDER BY number",
@@ -49,7 +49,7 @@ SELECT: dict[Table, str] = {
 }
 INSERT: dict[Table, str] = {
     "export": f"INSERT INTO export ({EXPORT}) VALUES (?{', ?' * 17})",
-    "payload": "INSERT INTO payload (number, fixed, label, sealed) VALUES (?, ?, ?, ?)",
+    "payload": INSERT_PAYLOAD,
     "unpublished": "INSERT INTO unpublished (number, rows, bytes) VALUES (?, ?, ?)",
     "unpublished_payload": "INSERT INTO unpublished_payload (number, sealed) VALUES (?, ?)",
     "binding": "INSERT INTO binding (user, key, position, length, export) VALUES (?, ?, ?, ?, ?)",
@@ -58,18 +58,18 @@ INSERT: dict[Table, str] = {
     "report": "INSERT INTO report (user, device, at, sealed) VALUES (?, ?, ?, ?)",
 }
 FIND = f"SELECT {EXPORT} FROM export WHERE number = ?"
-FIND_WITH_PAYLOAD = f"SELECT {EXPORT}, {SEALED} FROM export WHERE number = ?"
+FIND_WITH_PAYLOAD = f"SELECT {EXPORT}, {SELECT_PAYLOAD} FROM export WHERE number = ?"
 COUNT = "SELECT status, count(*), sum(bytes) FROM export GROUP BY status"
 TOTALS = "SELECT status, exports, bytes FROM total"
 COUNT_PAYLOADS = "SELECT count(*), coalesce(sum(length(sealed)), 0) FROM payload"
 RANDOM = f"""
-    SELECT {EXPORT}, {SEALED} FROM export WHERE number IN (
+    SELECT {EXPORT}, {SELECT_PAYLOAD} FROM export WHERE number IN (
         SELECT number FROM (SELECT number FROM export ORDER BY random() LIMIT ?1)
         UNION SELECT number FROM (SELECT number FROM payload ORDER BY random() LIMIT ?1)
     ) ORDER BY number
 """
 WAITING = f"""
-    SELECT {EXPORT}, {SEALED} FROM export
+    SELECT {EXPORT}, {SELECT_PAYLOAD} FROM export
     WHERE status IN ('accepted', 'claimed', 'set_aside') ORDER BY number
 """
 ORPHANS = """

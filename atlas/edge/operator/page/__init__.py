@@ -6,11 +6,9 @@ elements and charts from `drawing.js`. `api.js` requests the data from the liste
 
 from pathlib import Path
 
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
-from atlas.edge.operator.guard import Guard, OperatorHandler
+from atlas.edge.operator.guard import Guard
 
 FOLDER = Path(__file__).parent
 KINDS = {
@@ -29,17 +27,8 @@ KINDS = {
 def build_routes(guard: Guard) -> list[Route]:
     """Build the routes of all files. The page itself is `/`."""
     return [
-        guard.build_public_route(
-            "/" if name == "page.html" else f"/{name}", build_file_handler(name)
+        guard.build_static_route(
+            "/" if name == "page.html" else f"/{name}", (FOLDER / name).read_bytes(), kind
         )
-        for name in KINDS
+        for name, kind in KINDS.items()
     ]
-
-
-def build_file_handler(name: str) -> OperatorHandler:
-    content = (FOLDER / name).read_bytes()
-
-    async def get_file(_request: Request) -> Response:
-        return Response(content, media_type=KINDS[name])
-
-    return get_file
