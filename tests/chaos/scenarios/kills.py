@@ -44,7 +44,8 @@ async def kill_at_random(testbed: TrialEnvironment) -> None:
     testbed.findings.add_fact(
         f"{kills} kills and {early} while it started, ready again in {slowest:.1f} s at most"
     )
-    testbed.findings.check(slowest <= READY_SECONDS, f"A restart took {slowest:.1f} s.")
+    allowed = testbed.scale.allow_seconds(READY_SECONDS)
+    testbed.findings.check(slowest <= allowed, f"A restart took {slowest:.1f} s.")
 
 
 async def kill_at_points(testbed: TrialEnvironment) -> None:
