@@ -1,0 +1,58 @@
+"""Transactions of two replicas that meet: each is held open until the other waits for it."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+
+from tests.support.exports import ADA
+from tests.support.replicas import accept, open_replicas
+
+WAITS = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid)))"
+
+
+@pytest.fixture
+async def replicas(postgres_servers):
+    async with open_replicas(postgres_servers) as replicas:
+        yield replicas
+
+
+@pytest.fixture
+async def pair(replicas):
+    async with replicas.pair() as pair:
+        yield pair
+
+
+@asynccontextmanager
+async def open_transaction(replicas, *statements):
+    """Yield a function that waits until another transaction waits for this one."""
+    connection = await asyncpg.connect(replicas.server.url)
+
+    async def wait_for_another():
+        async with asyncio.timeout(5):
+            while not await connection.fetchval(WAITS, connection.get_server_pid()):
+                await asyncio.sleep(0.02)
+
+    try:
+        async with connection.transaction():
+            for statement in statements:
+                await connection.execute(statement.replace("@.", f"{replicas.schema}."))
+            yield wait_for_another
+    finally:
+        await connection.close()
+
+
+async def test_an_export_that_is_accepted_during_a_purge_is_reported_as_erased(replicas, pair):
+    first, second = pair
+    await accept(first, "id-1", key="k")
+    async with open_transaction(replicas, "SELECT FROM @.binding FOR UPDATE") as wait_for_another:
+        purging = asyncio.create_task(first.personal_data.purge(ADA, ()))
+        await wait_for_another()
+        (receipt,) = await accept(second, "id-2")
+    purged = await purging
+
+    assert receipt.status == "accepted"
+    assert set(purged.waiting) == {"id-1", "id-2"}
+    assert purged.rows.items() >= {("accepted", 2), ("binding", 1)}
+    assert set((await second.peers.read_outcomes(["id-1", "id-2"])).erased) == {"id-1", "id-2"}
