@@ -494,10 +494,21 @@ def test_a_newer_version_adds_to_the_tables_while_the_older_one_accepts(
     assert "upgraded by a newer Atlas" in said
 
 
-def test_a_journal_of_version_1_is_opened_by_this_version(
-    atlas, journal_url, database_server, schema_name
+JOURNALS = sorted((Path(__file__).parent / "journals").glob("postgres-v*.sql"))
+
+
+def test_a_journal_of_each_version_is_kept():
+    names = [file.name for file in JOURNALS]
+    assert names == [f"postgres-v{number}.sql" for number in range(1, schema.VERSION + 1)], (
+        "VERSION was raised: python -m tests.journals.make_postgres"
+    )
+
+
+@pytest.mark.parametrize("old", JOURNALS, ids=lambda file: file.stem)
+def test_a_journal_of_an_earlier_version_is_opened_by_this_version(
+    atlas, journal_url, database_server, schema_name, old
 ):
-    text = (Path(__file__).parent / "journals" / "postgres-v1.sql").read_text(encoding="utf-8")
+    text = old.read_text(encoding="utf-8")
     run_script(database_server, text.replace("atlas_dump", schema_name))
 
     async def use():

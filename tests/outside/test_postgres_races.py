@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 
 from tests.support.exports import ADA
-from tests.support.replicas import accept, open_replicas
+from tests.support.replicas import RID, accept, an_export, commit, open_replicas
 
-WAITS = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid)))"
+WAITS = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE {} = ANY(pg_blocking_pids(pid)))"
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ async def open_transaction(replicas, *statements):
 
     async def wait_for_another():
         async with asyncio.timeout(5):
-            while not await connection.fetchval(WAITS, connection.get_server_pid()):
+            while not await replicas.sql(WAITS.format(connection.get_server_pid())):
                 await asyncio.sleep(0.02)
 
     try:
@@ -41,6 +41,28 @@ async def open_transaction(replicas, *statements):
             yield wait_for_another
     finally:
         await connection.close()
+
+
+PRUNE = (
+    "INSERT INTO @.digest (id, sender, rid, day) SELECT id, sender, rid, 20000 FROM @.export",
+    "DELETE FROM @.export",
+)
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_a_resend_that_meets_the_pruning_of_its_receipt_is_a_replay(replicas, pair, key):
+    first, second = pair
+    await accept(first, "id-1")
+    assert await first.leadership.acquire() == 1
+    await commit(first, "id-1")
+    async with open_transaction(replicas, *PRUNE) as wait_for_another:
+        resending = asyncio.create_task(second.intake.append(an_export("id-1", key=key)))
+        await wait_for_another()
+    receipt = await resending
+
+    assert (receipt.status, receipt.replayed, receipt.transaction) == ("committed", True, RID)
+    assert await replicas.count("export") == 0
+    assert await replicas.count("digest") == 1
 
 
 async def test_an_export_that_is_accepted_during_a_purge_is_reported_as_erased(replicas, pair):
