@@ -890,6 +890,7 @@ def test_every_transition_is_among_those_that_are_tried():
     asked = {name.partition(",")[0].split()[0] for name in TRANSITIONS}
     reads = {"read", "read_backlog", "read_in_hand", "filter_own_transactions"}
     reads |= {"confirm_lead", "list_uncommitted", "list_doubtful", "clear_doubt"}
+    reads |= {"has_committed_lately"}
     methods = {name for name in dir(ports.Outbox) if not name.startswith("_")}
 
     assert asked == methods - reads
@@ -1413,6 +1414,16 @@ async def test_a_journal_knows_the_transactions_that_hold_its_exports(journal):
 
     await conclude(journal, others=COMMITTED)
     assert await journal.outbox.filter_own_transactions([RID, NOT_OURS]) == {RID}
+
+
+async def test_a_journal_knows_its_latest_transactions(journal):
+    await accept(journal, "id-1")
+    await begin(journal)
+    assert not await journal.outbox.has_committed_lately(RID)
+
+    await conclude(journal, others=COMMITTED)
+    assert await journal.outbox.has_committed_lately(RID)
+    assert not await journal.outbox.has_committed_lately(NOT_OURS)
 
 
 async def test_what_is_found_is_committed_there_wherever_the_journal_had_it(journal):

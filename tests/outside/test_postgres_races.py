@@ -65,6 +65,20 @@ async def test_a_resend_that_meets_the_pruning_of_its_receipt_is_a_replay(replic
     assert await replicas.count("digest") == 1
 
 
+async def test_a_term_begins_without_reading_all_digests_and_a_search_may_take_long(replicas, pair):
+    """There are gigabytes of them, and no index by transaction."""
+    journal, _ = pair
+    await replicas.sql("INSERT INTO @.digest VALUES ('id-1', 'somebody', 'ri.old', 20000)")
+    await journal.outbox.has_committed_lately(RID)  # so that it is connected
+    journal.outbox._session._seconds = 0.5
+    async with open_transaction(replicas, "LOCK TABLE @.digest") as wait_for_another:
+        assert not await journal.outbox.has_committed_lately("ri.old")
+        search = asyncio.create_task(journal.outbox.filter_own_transactions(["ri.old", RID]))
+        await wait_for_another()
+        await asyncio.sleep(0.7)
+    assert await search == {"ri.old"}
+
+
 async def test_an_export_that_is_accepted_during_a_purge_is_reported_as_erased(replicas, pair):
     first, second = pair
     await accept(first, "id-1", key="k")

@@ -371,6 +371,7 @@ NOT_FENCED = {  # reads on which no abort rests
     "read_backlog",
     "read",
     "filter_own_transactions",
+    "has_committed_lately",
     "list_uncommitted",
     "list_doubtful",
 }
