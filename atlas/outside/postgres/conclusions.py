@@ -79,7 +79,7 @@ async def apply_conclusion(
     has_evidence = conclusion.has_evidence
     for verdict, numbers in order_verdicts(conclusion, claimed):
         newest = await database.fetch_value(NEWEST)
-        later = newest, turn, clean_reason(verdict.reason)
+        later = newest, turn, verdict.reason
         is_proven = verdict.is_certain or has_evidence
         match verdict.kind:
             case "committed":
@@ -110,8 +110,3 @@ async def apply_conclusion(
     if any(record["status"] == "set_aside" for record in records):
         await database.execute(WITHHOLD, list(claimed))
     return records
-
-
-def clean_reason(reason: str) -> str:
-    """Return the reason without NUL, which PostgreSQL cannot store."""
-    return reason.replace("\0", "")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from atlas.core.errors import JournalAway
+from atlas.outside.journal.texts import make_storable
 from atlas.outside.postgres.errors import DATABASE_ERRORS
 from atlas.outside.postgres.hosts import Connection
 
@@ -23,7 +24,10 @@ NOTIFY = "SELECT pg_notify($1, '')"
 
 
 class Database:
-    """A connection, with statements in which `@.` stands for the schema."""
+    """A connection, with statements in which `@.` stands for the schema.
+
+    A text that PostgreSQL does not take is not an error, and finds nothing.
+    """
 
     def __init__(self, connection: Connection, schema: str) -> None:
         self.connection = connection
@@ -31,13 +35,16 @@ class Database:
         self.schema = schema
 
     async def fetch(self, statement: str, *args: object) -> list[asyncpg.Record]:
-        return await self.convert_error(self.connection.fetch(self._qualify(statement), *args))
+        values = build_arguments(args)
+        return await self.convert_error(self.connection.fetch(self._qualify(statement), *values))
 
     async def fetch_row(self, statement: str, *args: object) -> asyncpg.Record | None:
-        return await self.convert_error(self.connection.fetchrow(self._qualify(statement), *args))
+        values = build_arguments(args)
+        return await self.convert_error(self.connection.fetchrow(self._qualify(statement), *values))
 
     async def fetch_value(self, statement: str, *args: object) -> Any:
-        return await self.convert_error(self.connection.fetchval(self._qualify(statement), *args))
+        values = build_arguments(args)
+        return await self.convert_error(self.connection.fetchval(self._qualify(statement), *values))
 
     async def notify(self, topic: str) -> None:
         """Notify the replicas that listen to this topic, once the transaction is committed."""
@@ -57,7 +64,8 @@ class Database:
 
     async def execute_tagged(self, statement: str, *args: object) -> str:
         """Execute a statement, and return its tag, such as COMMIT."""
-        return await self.convert_error(self.connection.execute(self._qualify(statement), *args))
+        values = build_arguments(args)
+        return await self.convert_error(self.connection.execute(self._qualify(statement), *values))
 
     async def execute(self, statement: str, *args: object) -> int:
         """Execute one statement with arguments, or several without. Return the number of rows."""
@@ -76,6 +84,10 @@ class Database:
         await self.connection.copy_records_to_table(
             table, schema_name=self.schema, columns=columns, records=rows
         )
+
+
+def build_arguments(args: Iterable[object]) -> list[object]:
+    return [make_storable(each) if isinstance(each, str) else each for each in args]
 
 
 async def run_transaction(database: Database, work: Callable[[Database], Awaitable[T]]) -> T:
