@@ -202,6 +202,19 @@ async def test_a_server_that_may_lose_commits_is_refused(serve, replicas, settin
     assert f"{setting} is off" in said
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_a_database_that_cannot_hold_every_character_is_refused(serve, replicas, encoding):
+    name = f"narrow_{secrets.token_hex(6)}"
+    await replicas.sql(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0")
+    try:
+        said = (await serve(replicas.url.replace("/postgres?", f"/{name}?"))).in_one_line(78)
+    finally:
+        await replicas.sql(f"DROP DATABASE {name}")
+
+    assert f"the encoding of the database is {encoding}" in said
+    assert "ENCODING 'UTF8'" in said
+
+
 @asynccontextmanager
 async def changed_server(replicas, setting, value):
     await replicas.sql(f"ALTER SYSTEM SET {setting} = {value}")

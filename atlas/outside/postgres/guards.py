@@ -10,6 +10,7 @@ SERVER_MIN = 14
 PROCESS = "SELECT pg_backend_pid()"
 READ = """
     SELECT current_setting('server_version_num')::int / 10000 AS version,
+        current_setting('server_encoding') AS encoding,
         current_setting('fsync') AS fsync,
         current_setting('full_page_writes') AS full_page_writes,
         current_setting('synchronous_commit') AS synchronous_commit,
@@ -34,6 +35,7 @@ class ServerSettings:
     """
 
     version: int
+    encoding: str
     fsync: str
     full_page_writes: str
     synchronous_commit: str
@@ -49,6 +51,11 @@ class ServerSettings:
             return f"PostgreSQL {self.version} is too old: Atlas needs {SERVER_MIN} or newer."
         if self.is_standby:
             return "the server is a read-only standby: name the primary, or all hosts."
+        if self.encoding != "UTF8":
+            return (
+                f"the encoding of the database is {self.encoding}, which lacks characters: "
+                "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+            )
         for name in ("fsync", "full_page_writes"):
             if getattr(self, name) != "on":
                 return f"{name} is off: a crash of the server would lose exports. Turn it on."
