@@ -95,6 +95,18 @@ def test_a_journal_that_is_moved_there_and_back_again_is_equal(
     assert check(atlas, of_file(file)).out.endswith("PASS\n")
 
 
+def test_an_export_that_failed_more_often_than_a_column_can_count_is_moved(
+    atlas, file, journal_url, database_server, schema_name
+):
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("UPDATE export SET tries = 40000 WHERE tries > 0")
+    moved = move(atlas, of_file(file), journal_url)
+    (most,) = anyio.run(run_sql, database_server, f"SELECT max(tries) FROM {schema_name}.export")
+
+    assert (moved.code, moved.err) == (0, "")
+    assert most == 32_767
+
+
 def test_a_moved_journal_works_on_where_it_was(atlas, file, journal_url):
     """The group in hand is known, what is sent again is replayed, and new exports have numbers."""
 
