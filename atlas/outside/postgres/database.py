@@ -14,9 +14,11 @@ from atlas.outside.postgres.hosts import Connection
 
 T = TypeVar("T")
 
+# Whatever the default of the role is: at another level, replicas refuse each other's exports.
 # A frozen replica must not hold locks; a takeover must not wait for one.
 BEGIN = """
-    BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL lock_timeout = '2s'
+    BEGIN ISOLATION LEVEL READ COMMITTED;
+    SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL lock_timeout = '2s'
 """
 # A read, and a commit without changes, do not wait for a standby; this message does.
 COMMIT_MESSAGE = "SELECT pg_logical_emit_message(true, 'atlas', '')"

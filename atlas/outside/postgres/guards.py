@@ -7,6 +7,7 @@ from atlas.outside.postgres.connections import DURABLE
 from atlas.outside.postgres.database import Database
 
 SERVER_MIN = 14
+ISOLATION = "read committed"
 PROCESS = "SELECT pg_backend_pid()"
 READ = """
     SELECT current_setting('server_version_num')::int / 10000 AS version,
@@ -14,6 +15,7 @@ READ = """
         current_setting('fsync') AS fsync,
         current_setting('full_page_writes') AS full_page_writes,
         current_setting('synchronous_commit') AS synchronous_commit,
+        current_setting('default_transaction_isolation') AS isolation,
         current_setting('synchronous_standby_names') AS standbys,
         current_setting('data_checksums') AS checksums,
         least(
@@ -39,6 +41,7 @@ class ServerSettings:
     fsync: str
     full_page_writes: str
     synchronous_commit: str
+    isolation: str
     standbys: str
     checksums: str
     connections_max: int
@@ -63,6 +66,11 @@ class ServerSettings:
             return (
                 f"synchronous_commit is {self.synchronous_commit}: a crash would lose exports. "
                 "ALTER ROLE ... SET synchronous_commit = on"
+            )
+        if self.isolation != ISOLATION:
+            return (
+                f"default_transaction_isolation is {self.isolation}: exports would be refused. "
+                f"ALTER ROLE ... SET default_transaction_isolation = '{ISOLATION}'"
             )
         return ""
 
