@@ -96,6 +96,18 @@ def test_a_journal_that_is_moved_there_and_back_again_is_equal(
     assert check(atlas, of_file(file)).out.endswith("PASS\n")
 
 
+def test_an_export_that_failed_more_often_than_a_column_can_count_is_moved(
+    atlas, file, journal_url, database_server, schema_name
+):
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("UPDATE export SET tries = 40000 WHERE tries > 0")
+    moved = move(atlas, of_file(file), journal_url)
+    (most,) = anyio.run(run_sql, database_server, f"SELECT max(tries) FROM {schema_name}.export")
+
+    assert (moved.code, moved.err) == (0, "")
+    assert most == 32_767
+
+
 def test_a_moved_journal_works_on_where_it_was(atlas, file, journal_url):
     """The group in hand is known, what is sent again is replayed, and new exports have numbers."""
 
@@ -514,10 +526,21 @@ def test_a_newer_version_adds_to_the_tables_while_the_older_one_accepts(
     assert "upgraded by a newer Atlas" in said
 
 
-def test_a_journal_of_version_1_is_opened_by_this_version(
-    atlas, journal_url, database_server, schema_name
+JOURNALS = sorted((Path(__file__).parent / "journals").glob("postgres-v*.sql"))
+
+
+def test_a_journal_of_each_version_is_kept():
+    names = [file.name for file in JOURNALS]
+    assert names == [f"postgres-v{number}.sql" for number in range(1, schema.VERSION + 1)], (
+        "VERSION was raised: python -m tests.journals.make_postgres"
+    )
+
+
+@pytest.mark.parametrize("old", JOURNALS, ids=lambda file: file.stem)
+def test_a_journal_of_an_earlier_version_is_opened_by_this_version(
+    atlas, journal_url, database_server, schema_name, old
 ):
-    text = (Path(__file__).parent / "journals" / "postgres-v1.sql").read_text(encoding="utf-8")
+    text = old.read_text(encoding="utf-8")
     run_script(database_server, text.replace("atlas_dump", schema_name))
 
     async def use():

@@ -876,6 +876,7 @@ def test_every_transition_is_among_those_that_are_tried():
     asked = {name.partition(",")[0].split()[0] for name in TRANSITIONS}
     reads = {"read", "read_backlog", "read_in_hand", "filter_own_transactions"}
     reads |= {"confirm_lead", "list_uncommitted", "list_doubtful", "clear_doubt"}
+    reads |= {"has_committed_lately"}
     methods = {name for name in dir(ports.Outbox) if not name.startswith("_")}
 
     assert asked == methods - reads
@@ -1399,6 +1400,46 @@ async def test_a_journal_knows_the_transactions_that_hold_its_exports(journal):
 
     await conclude(journal, others=COMMITTED)
     assert await journal.outbox.filter_own_transactions([RID, NOT_OURS]) == {RID}
+
+
+@pytest.mark.parametrize("text", ["a\0b", "id-1\0", "a\udc80", "\ud800"], ids=ascii)
+async def test_what_no_database_takes_is_not_found(journal, text):
+    await accept(journal, "id-1")
+    user, unknown = User(f"auth0|{text}"), None
+
+    assert await journal.receipts.find(ADA, text) is unknown
+    assert await journal.receipts.find(user, "id-1") is unknown
+    assert await journal.receipts.list_parts(ADA, text) == []
+    assert (await journal.receipts.list_page(user, None, 10, None)).receipts == ()
+    assert await journal.ledger.find_entry(text) is unknown
+    assert (await journal.ledger.list_entries(None, 10, None, text)).entries == ()
+    assert await journal.dead_letters.requeue(text) == 0
+    assert await journal.dead_letters.abandon(text) == 0
+    assert await journal.dead_letters.read_original(text) is unknown
+    assert (await journal.phones.list_counts(text)).reports == ()
+    assert (await journal.phones.list_counts("", user)).reports == ()
+    assert (await journal.personal_data.read_holdings(user)).exports == {}
+    assert (await journal.personal_data.purge(user, ())).waiting == ()
+
+
+async def test_a_reason_is_kept_whatever_characters_it_has(journal):
+    await accept(journal, "id-1")
+    await begin(journal)
+    await conclude(journal, {"id-1": Verdict("failed", "no\0\udc80 \U0001f600")}, RELEASED)
+
+    (entry,) = (await journal.ledger.list_entries(None, 10, None)).entries
+    assert entry.reason.startswith("no")
+    assert entry.reason.endswith(" \U0001f600")
+
+
+async def test_a_journal_knows_its_latest_transactions(journal):
+    await accept(journal, "id-1")
+    await begin(journal)
+    assert not await journal.outbox.has_committed_lately(RID)
+
+    await conclude(journal, others=COMMITTED)
+    assert await journal.outbox.has_committed_lately(RID)
+    assert not await journal.outbox.has_committed_lately(NOT_OURS)
 
 
 async def test_what_is_found_is_committed_there_wherever_the_journal_had_it(journal):

@@ -75,7 +75,9 @@ def find_warnings(database: DatabaseHealth, standby: str) -> Iterator[CheckOutco
             f"A transaction has been open for {format_duration(age)}, so the database cannot clean "
             "up what Atlas deletes.",
             "Find it: SELECT * FROM pg_stat_activity ORDER BY xact_start, and SELECT * FROM "
-            "pg_prepared_xacts. End it: SELECT pg_terminate_backend(pid)",
+            "pg_prepared_xacts. End it: SELECT pg_terminate_backend(pid). A standby may hold it, "
+            "too: SELECT * FROM pg_stat_replication, and SELECT * FROM pg_replication_slots. Drop "
+            "the slot of one that is gone: SELECT pg_drop_replication_slot(slot_name)",
         )
     if database.are_notifications_delayed:
         yield warn("Notifications of the database do not arrive.", CONNECT_DIRECTLY)

@@ -37,7 +37,7 @@ async def diagnose_offline(
 ) -> Diagnosis:
     """Diagnose without a running service. Raises ConfigurationError.
 
-    The journal is opened read-only. The branch is probed unless another process holds the lock.
+    A file is opened read-only. The branch is probed unless another process holds the lock.
     """
     async with AsyncExitStack() as stack:
         inspector = await stack.enter_async_context(open_inspector(settings))

@@ -60,7 +60,8 @@ def build_log_writer(settings: Settings, stream: TextIO) -> log.LogWriter:
 async def open_unlocked(settings: Settings) -> AsyncIterator[JournalPorts]:
     """Open the journal for a command: one in PostgreSQL, or a file that no process is serving.
 
-    Raises JournalLocked, and CommandError, also if PostgreSQL has no such journal yet.
+    This may add to the tables of an earlier version. Raises JournalLocked, and CommandError, also
+    if PostgreSQL has no such journal yet.
     """
     if settings.journal.is_shared:
         connector = build_connector(settings)
@@ -95,7 +96,11 @@ class UnopenedJournal:
 
 @asynccontextmanager
 async def open_inspector(settings: Settings) -> AsyncIterator[JournalInspector]:
-    """Open an inspector of the journal that changes nothing in it. Raises ConfigurationError."""
+    """Open an inspector of the journal. Raises ConfigurationError.
+
+    It does not change a file. In PostgreSQL, tables of an earlier version get the additions of this
+    one, which replicas of that version do not notice, and each key its copy, as at any start.
+    """
     if settings.journal.is_shared:
         async with AsyncExitStack() as stack:
             inspector: JournalInspector

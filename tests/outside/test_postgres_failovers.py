@@ -6,6 +6,7 @@ import time
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+import asyncpg
 import pytest
 
 from atlas.core.errors import Deposed, Unavailable
@@ -30,6 +31,17 @@ def build_export():
     new = export(next(numbers))
     head = ExportMetadata(ADA, "phone", "", "")
     return FlattenedExport(new.id, head, new.at, packed(b'{"uuid":"a"}\n', 1))
+
+
+# A block with an exception handler is a transaction of its own number
+USE_NUMBERS = """
+    DO $$ BEGIN
+        CREATE TEMP TABLE used (number integer);
+        FOR number IN 1..1000 LOOP
+            BEGIN INSERT INTO used VALUES (number); EXCEPTION WHEN others THEN RAISE; END;
+        END LOOP;
+    END $$
+"""
 
 
 @dataclass
@@ -467,3 +479,29 @@ async def test_a_database_that_was_put_back_is_noticed_although_its_timeline_is_
 
         assert [type(event) for event in list_failovers(journal)][:1] == [JournalFailedOver]
         await wait_for(lambda: count_copies(backup, late.id))  # offered again
+
+
+@pytest.mark.parametrize("slot", [None, "of_standby"])
+async def test_a_query_of_a_standby_that_stops_the_cleaning_up_is_measured(postgres_servers, slot):
+    """Also if the standby is gone since and has left its slot."""
+    settings = {"hot_standby_feedback": "on", "wal_receiver_status_interval": "1s"}
+    settings |= {"primary_slot_name": slot} if slot else {}
+    with run_temporary_server(postgres_servers.find_any_programs()) as primary:
+        if slot:
+            await run_sql(primary, f"SELECT pg_create_physical_replication_slot('{slot}')")
+        standby = create_standby(primary, primary.data.parent / "standby", settings=settings)
+        with standby:
+            asking = await asyncpg.connect(standby.url)
+            await asking.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+            await asyncio.sleep(2)
+            await run_sql(primary, USE_NUMBERS)
+            async with open_postgres_journal(primary.url) as journal:
+                asked = await journal.ledger.read_totals()
+            asking.terminate()
+            if slot:
+                await asyncio.to_thread(standby.kill)
+                async with open_postgres_journal(primary.url) as journal:
+                    left = await journal.ledger.read_totals()
+                    assert left.database.oldest_transaction_seconds >= 5
+
+    assert 5 <= asked.database.oldest_transaction_seconds < 20

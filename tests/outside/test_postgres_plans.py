@@ -167,7 +167,8 @@ def build_ports(session, connector, lease, codec):
     ports.session, ports.sealer, ports.insertion = session, Sealer(codec), insertion
     ports.writer = insertion.IntakeWriter(ports.sealer, limits)
     ports.lease = own
-    ports.outbox = PostgresOutbox(session, own, codec, pruner, CommitRate(time.monotonic))
+    rate = CommitRate(time.monotonic)
+    ports.outbox = PostgresOutbox(session, own, codec, pruner, rate, connector)
     ports.receipts = PostgresReceipts(session, codec)
     ports.peers = PostgresPeers(connector, session, codec, "", utc_now)
     delayed = lambda: False  # noqa: E731
@@ -300,6 +301,17 @@ async def ask_as_replica(explained):
     await explained.lease.renew()
 
 
+async def begin_a_term(explained):
+    from atlas.outside.postgres import reconciliation  # noqa: PLC0415
+
+    assert await explained.outbox.has_committed_lately(f"ri.{RECEIPTS // 100}")
+    assert not await explained.outbox.has_committed_lately("ri.old")
+    assert await explained.session.fetch(reconciliation.UNCOMMITTED, "id-1")
+    database, asked = explained.session.database, reconciliation.UNCOMMITTED.replace("$1", "'id'")
+    plan = " ".join(row[0] for row in await database.fetch(f"EXPLAIN {asked}"))
+    assert not [index for index in ("mailbox", "failed", "aside") if f" {index} " not in plan]
+
+
 async def clear_doubts(explained):
     doubtful = await explained.outbox.list_doubtful()
     assert doubtful
@@ -331,6 +343,7 @@ async def test_no_statement_that_runs_often_reads_a_whole_table(explained):
         publish_rows,
         look_at_phones,
         ask_as_replica,
+        begin_a_term,
         clear_doubts,
         erase_person,
         keep_dead_letters,

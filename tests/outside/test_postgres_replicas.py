@@ -8,7 +8,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from atlas.core.commits import Conclusion
+from atlas.core.commits import Conclusion, Verdict
 from atlas.core.errors import Deposed, IdempotencyKeyReused, JournalAway, OutOfOrder, Unavailable
 from atlas.core.events import ExportsOfferedAgain, JournalFailedOver, NotificationsDelayed
 from atlas.core.messages import ExportMetadata, RawExport, User
@@ -24,6 +24,7 @@ from tests.support.replicas import (
     COMMITTED,
     HEAD,
     LIMITS,
+    REFUSED,
     RID,
     accept,
     an_export,
@@ -36,6 +37,7 @@ from tests.support.replicas import (
     set_aside,
 )
 
+FAILED = Verdict("failed", "no answer", is_certain=True)
 EVE = User("auth0|eve")
 HOUR = timedelta(hours=1)
 POISON = RawExport(ExportMetadata(ADA, "", "", ""), b"{}")
@@ -55,6 +57,20 @@ async def lead(*journals):
 async def take_over(replicas, journal):
     await replicas.end_lease()
     assert await journal.leadership.acquire() is not None
+
+
+@pytest.mark.parametrize("verdict", [REFUSED, FAILED], ids=["refused", "failed"])
+async def test_an_export_may_fail_more_often_than_a_column_can_count(replicas, pair, verdict):
+    first, _ = pair
+    await accept(first, "id-1")
+    await lead(first)
+    await replicas.sql("UPDATE @.export SET tries = 32767, isolation = 1")
+    assert await first.outbox.claim(LIMITS, HEAD, "isolated")
+    await first.outbox.record_open(RID, LIMITS)
+    (receipt,) = await conclude(first, {"id-1": verdict}, tries_max=1, has_evidence=True)
+
+    assert receipt.status == "set_aside"
+    assert await replicas.sql("SELECT tries FROM @.export") == 32_767
 
 
 # intake
@@ -365,6 +381,7 @@ NOT_FENCED = {  # reads on which no abort rests
     "read_backlog",
     "read",
     "filter_own_transactions",
+    "has_committed_lately",
     "list_uncommitted",
     "list_doubtful",
 }

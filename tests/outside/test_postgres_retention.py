@@ -36,10 +36,11 @@ async def pair(replicas):
         yield pair
 
 
-async def test_an_export_of_which_a_digest_is_left_is_not_stored(replicas):
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_an_export_of_which_a_digest_is_left_is_not_stored(replicas, key):
     async with replicas.open() as journal:
         await replicas.sql("INSERT INTO @.digest VALUES ('id-1', 'somebody', 'ri.old', 20000)")
-        (receipt,) = await accept(journal, "id-1")
+        (receipt,) = await accept(journal, "id-1", key=key)
     assert (receipt.status, receipt.transaction, receipt.replayed) == ("committed", "ri.old", True)
     assert await replicas.count("export") == 0
 

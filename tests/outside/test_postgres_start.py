@@ -196,6 +196,19 @@ async def test_a_server_that_may_lose_commits_is_refused(serve, replicas, settin
     assert f"{setting} is off" in said
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_a_database_that_cannot_hold_every_character_is_refused(serve, replicas, encoding):
+    name = f"narrow_{secrets.token_hex(6)}"
+    await replicas.sql(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0")
+    try:
+        said = (await serve(replicas.url.replace("/postgres?", f"/{name}?"))).in_one_line(78)
+    finally:
+        await replicas.sql(f"DROP DATABASE {name}")
+
+    assert f"the encoding of the database is {encoding}" in said
+    assert "ENCODING 'UTF8'" in said
+
+
 @asynccontextmanager
 async def changed_server(replicas, setting, value):
     await replicas.sql(f"ALTER SYSTEM SET {setting} = {value}")
@@ -311,6 +324,50 @@ async def test_a_role_that_commits_too_early_is_refused_behind_a_pooler(serve, r
         ended = await serve(as_role(replicas, *role), ATLAS_CONFIG="a.toml")
 
     assert "ALTER ROLE ... SET synchronous_commit = on" in ended.in_one_line(78)
+
+
+ISOLATED = "ALTER ROLE {} SET default_transaction_isolation = serializable"
+
+
+async def test_a_role_of_another_isolation_is_corrected_for_the_session(replicas):
+    grant = "GRANT CREATE ON DATABASE postgres TO {}"
+    async with open_role(replicas.server, grant, ISOLATED) as role:
+        replicas.url = as_role(replicas, *role)
+        async with replicas.open() as journal:
+            for port in (journal.intake, journal.outbox, journal.receipts, journal.leadership):
+                assert await port._session.run(read_isolation) == "read committed"
+                assert await port._session.transact(read_isolation) == "read committed"
+
+
+async def test_a_transaction_has_its_isolation_whatever_the_session_has(replicas):
+    async with replicas.open() as journal:
+        session = journal.intake._session
+        change = "SET default_transaction_isolation = serializable"
+        await session.run(lambda database: database.execute(change))
+        assert await session.run(read_isolation) == "serializable"
+        assert await session.transact(read_isolation) == "read committed"
+
+
+async def read_isolation(database):
+    return await database.fetch_value("SELECT current_setting('transaction_isolation')")
+
+
+async def test_a_role_of_another_isolation_is_refused_behind_a_pooler(serve, replicas, tmp_path):
+    (tmp_path / "a.toml").write_text("[journal]\npooled = true\n")
+    async with open_role(replicas.server, ISOLATED) as role:
+        ended = await serve(as_role(replicas, *role), ATLAS_CONFIG="a.toml")
+
+    said = ended.in_one_line(78)
+    assert "default_transaction_isolation is serializable" in said
+    assert "ALTER ROLE ... SET default_transaction_isolation = 'read committed'" in said
+
+
+async def test_a_role_that_may_only_read_is_told_what_to_change(serve, replicas, impatient):
+    read_only = "ALTER ROLE {} SET default_transaction_read_only = on"
+    async with open_role(replicas.server, read_only) as role:
+        said = (await serve(as_role(replicas, *role))).in_one_line(78)
+
+    assert "default_transaction_read_only is on" in said
 
 
 # schemas

@@ -319,6 +319,7 @@ def test_an_update_and_a_drained_node_leave_a_replica_that_answers():
     assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
     assert spec["replicas"] > budget["spec"]["minAvailable"] >= 1
     assert budget["spec"]["selector"]["matchLabels"] == LABELS
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
     assert spread["labelSelector"]["matchLabels"] == LABELS
 
 

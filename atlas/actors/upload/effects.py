@@ -30,10 +30,10 @@ class ReadBacklog(Effect, frozen=True):
 class Reconcile(Effect, frozen=True):
     """Find exports in the dataset that the journal believes uncommitted: Reconciled.
 
-    Unless `is_forced`, the search is skipped if the journal knows the head of the branch, because
-    then it cannot be an older copy. `explained`: our transaction, if all of its files are known.
-    `is_final`: it fails while a transaction that the journal does not know is open, because that
-    one may be committed after the search.
+    Unless `is_forced`, the search is skipped if the head of the branch is one of the latest commits
+    of the journal, because then it cannot be an older copy. `explained`: our transaction, if all of
+    its files are known. `is_final`: it fails while a transaction that the journal does not know is
+    open, because that one may be committed after the search.
     """
 
     explained: str | None = None

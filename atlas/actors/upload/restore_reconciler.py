@@ -49,15 +49,15 @@ class RestoreReconciler:
     concurrency: int
 
     async def is_up_to_date(self, snapshot: BranchSnapshot, explained: str | None) -> bool:
-        """True if the journal knows the head of the branch.
+        """True if the head of the branch is one of the latest commits of the journal.
 
         `explained` is a transaction of which it knows every file. An empty head is never known:
-        Foundry may show none after an abort, and not only in a new dataset.
+        Foundry may show none after an abort, and not only in a new dataset. A head that is not
+        among the latest costs one search.
         """
         if not snapshot.head:
             return False
-        is_own = await self.outbox.filter_own_transactions([snapshot.head])
-        return snapshot.head == explained or bool(is_own)
+        return snapshot.head == explained or await self.outbox.has_committed_lately(snapshot.head)
 
     async def reconcile(self, head: str, *, is_final: bool) -> int:
         """Search the dataset, mark all exports that are found, and return their number.

@@ -154,6 +154,12 @@ class Reconciliation(Protocol):
     async def filter_own_transactions(self, transactions: Collection[str]) -> frozenset[str]:
         """Return those of these transactions that hold exports of this journal."""
 
+    async def has_committed_lately(self, transaction: str) -> bool:
+        """Return True if it holds exports of this journal. Always quick, at the start of a term.
+
+        It may be False for a transaction whose exports are older than a thousand committed ones.
+        """
+
     async def list_uncommitted(self, after: str) -> Sequence[File]:
         """Return a page of all exports that the journal believes uncommitted.
 

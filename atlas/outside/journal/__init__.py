@@ -11,6 +11,7 @@ path_times.py     the time in the path of a user's next export
 bindings.py       the exports that an Idempotency-Key names
 search.py         queries for entries
 retention.py      how long receipts and digests are kept
+texts.py          texts from outside that a database does not take
 transfer.py       the content of a journal, as it is checked and moved
 phones.py         the phones; phone_pages.py lists them, reports.py has what they report
 personal_data.py  the record of shared files with rows of an erased person

@@ -101,4 +101,4 @@ def derive_key(data_key: bytes, purpose: bytes) -> bytes:
 
 
 def compute_hmac(key: bytes, text: str) -> str:
-    return hmac.digest(key, text.encode(), "sha256").hex()[:HASH_CHARACTERS]
+    return hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256").hex()[:HASH_CHARACTERS]

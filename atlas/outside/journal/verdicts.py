@@ -7,6 +7,7 @@ from typing import get_args
 import msgspec
 
 from atlas.core.commits import Conclusion, Verdict, VerdictKind
+from atlas.outside.journal.texts import make_storable
 
 DAMAGED_REASON = "damaged on the disk"  # of an export whose payload cannot be decrypted
 
@@ -24,4 +25,5 @@ def order_verdicts(
     order = list(get_args(VerdictKind))
     for verdict in sorted(by_verdict, key=lambda each: order.index(each.kind)):
         kind = "released" if verdict.kind == "moved" else verdict.kind
-        yield msgspec.structs.replace(verdict, kind=kind), by_verdict[verdict]
+        reason = make_storable(verdict.reason)
+        yield msgspec.structs.replace(verdict, kind=kind, reason=reason), by_verdict[verdict]

@@ -12,6 +12,7 @@ from atlas.outside.journal.verdicts import DAMAGED_REASON, order_verdicts
 from atlas.outside.postgres.database import Database
 from atlas.outside.postgres.rows import COLUMNS
 
+TRIES_MAX = 32_767  # of a smallint
 COMMITTED = f"""
     UPDATE @.export SET status = 'committed', rid = $2, reason = NULL
     WHERE number = ANY($1) RETURNING {COLUMNS}
@@ -28,7 +29,7 @@ IS_PROVEN = "($6 OR $2 > since)"
 REFUSED = f"""
     UPDATE @.export SET
         {LATER},
-        tries = tries + 1,
+        tries = least(tries + 1, {TRIES_MAX}),
         isolation = CASE WHEN isolation IN (0, 2, 3) THEN 1 ELSE isolation END,
         status = CASE WHEN tries + 1 >= $5 AND {IS_PROVEN} THEN 'set_aside' ELSE 'accepted' END
     WHERE number = ANY($1) RETURNING {COLUMNS}
@@ -36,7 +37,7 @@ REFUSED = f"""
 FAILED = f"""
     UPDATE @.export SET
         {LATER},
-        tries = tries + $7,
+        tries = least(tries + $7::integer, {TRIES_MAX}),
         isolation = CASE
             WHEN isolation >= 2 THEN least(isolation + 1, 4)
             WHEN $8 OR tries >= 1 THEN 2
@@ -79,7 +80,7 @@ async def apply_conclusion(
     has_evidence = conclusion.has_evidence
     for verdict, numbers in order_verdicts(conclusion, claimed):
         newest = await database.fetch_value(NEWEST)
-        later = newest, turn, clean_reason(verdict.reason)
+        later = newest, turn, verdict.reason
         is_proven = verdict.is_certain or has_evidence
         match verdict.kind:
             case "committed":
@@ -110,8 +111,3 @@ async def apply_conclusion(
     if any(record["status"] == "set_aside" for record in records):
         await database.execute(WITHHOLD, list(claimed))
     return records
-
-
-def clean_reason(reason: str) -> str:
-    """Return the reason without NUL, which PostgreSQL cannot store."""
-    return reason.replace("\0", "")

@@ -43,10 +43,12 @@ IDENTIFY = """
         (pg_current_wal_flush_lsn() - '0/0')::bigint AS position
     FROM pg_control_system()
 """
-# Also if it is on: what a session has not set changes when the server's settings are reloaded
+# Also if it is on: what a session has not set changes when the server's settings are reloaded.
+# The isolation is for statements without a BEGIN.
 MAKE_DURABLE = """
-    SELECT set_config(name, CASE setting WHEN 'remote_apply' THEN setting ELSE 'on' END, false)
-    FROM pg_settings WHERE name = 'synchronous_commit'"""
+    SELECT set_config(name, CASE WHEN name <> 'synchronous_commit' THEN 'read committed'
+        WHEN setting = 'remote_apply' THEN setting ELSE 'on' END, false)
+    FROM pg_settings WHERE name IN ('synchronous_commit', 'default_transaction_isolation')"""
 DURABLE = {"on", "remote_apply"}
 READ_MARK = "SELECT value FROM @.secret WHERE name = 'check'"
 

@@ -8,14 +8,17 @@ from typing import Any, TypeVar
 import asyncpg
 
 from atlas.core.errors import JournalAway
+from atlas.outside.journal.texts import make_storable
 from atlas.outside.postgres.errors import DATABASE_ERRORS
 from atlas.outside.postgres.hosts import Connection
 
 T = TypeVar("T")
 
+# Whatever the default of the role is: at another level, replicas refuse each other's exports.
 # A frozen replica must not hold locks; a takeover must not wait for one.
 BEGIN = """
-    BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL lock_timeout = '2s'
+    BEGIN ISOLATION LEVEL READ COMMITTED;
+    SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL lock_timeout = '2s'
 """
 # A read, and a commit without changes, do not wait for a standby; this message does.
 COMMIT_MESSAGE = "SELECT pg_logical_emit_message(true, 'atlas', '')"
@@ -23,7 +26,10 @@ NOTIFY = "SELECT pg_notify($1, '')"
 
 
 class Database:
-    """A connection, with statements in which `@.` stands for the schema."""
+    """A connection, with statements in which `@.` stands for the schema.
+
+    A text that PostgreSQL does not take is not an error, and finds nothing.
+    """
 
     def __init__(self, connection: Connection, schema: str) -> None:
         self.connection = connection
@@ -31,13 +37,16 @@ class Database:
         self.schema = schema
 
     async def fetch(self, statement: str, *args: object) -> list[asyncpg.Record]:
-        return await self.convert_error(self.connection.fetch(self._qualify(statement), *args))
+        values = build_arguments(args)
+        return await self.convert_error(self.connection.fetch(self._qualify(statement), *values))
 
     async def fetch_row(self, statement: str, *args: object) -> asyncpg.Record | None:
-        return await self.convert_error(self.connection.fetchrow(self._qualify(statement), *args))
+        values = build_arguments(args)
+        return await self.convert_error(self.connection.fetchrow(self._qualify(statement), *values))
 
     async def fetch_value(self, statement: str, *args: object) -> Any:
-        return await self.convert_error(self.connection.fetchval(self._qualify(statement), *args))
+        values = build_arguments(args)
+        return await self.convert_error(self.connection.fetchval(self._qualify(statement), *values))
 
     async def notify(self, topic: str) -> None:
         """Notify the replicas that listen to this topic, once the transaction is committed."""
@@ -57,7 +66,8 @@ class Database:
 
     async def execute_tagged(self, statement: str, *args: object) -> str:
         """Execute a statement, and return its tag, such as COMMIT."""
-        return await self.convert_error(self.connection.execute(self._qualify(statement), *args))
+        values = build_arguments(args)
+        return await self.convert_error(self.connection.execute(self._qualify(statement), *values))
 
     async def execute(self, statement: str, *args: object) -> int:
         """Execute one statement with arguments, or several without. Return the number of rows."""
@@ -76,6 +86,10 @@ class Database:
         await self.connection.copy_records_to_table(
             table, schema_name=self.schema, columns=columns, records=rows
         )
+
+
+def build_arguments(args: Iterable[object]) -> list[object]:
+    return [make_storable(each) if isinstance(each, str) else each for each in args]
 
 
 async def run_transaction(database: Database, work: Callable[[Database], Awaitable[T]]) -> T:

@@ -8,8 +8,9 @@ import asyncpg
 from atlas.core.errors import AtlasError, JournalAway, JournalFull
 
 DISK_FULL = "53100"
-# The statement had no effect and can be sent again: deadlock, serialization, lock timeout.
-CONFLICTS = {"40P01", "40001", "55P03"}
+# The statement had no effect and can be sent again: deadlock, serialization, lock timeout, and a
+# reference to an export that was deleted meanwhile.
+CONFLICTS = {"40P01", "40001", "55P03", "23503"}
 # The server is going away or is not the primary: another connection may find a better one.
 GONE_CLASSES = ("08", "57")
 GONE = {"25006", "25P03", "53300", "XX000"}

@@ -8,7 +8,7 @@ from asyncpg import Record
 from atlas.core.messages import Receipt
 from atlas.outside.journal.capacity import CommitRate
 from atlas.outside.journal.row_codec import RowCodec
-from atlas.outside.postgres.connections import Session
+from atlas.outside.postgres.connections import Connector, Session
 from atlas.outside.postgres.database import Database
 from atlas.outside.postgres.lease import Lease, WorkInLease
 from atlas.outside.postgres.retention import ReceiptPruner
@@ -28,12 +28,14 @@ class FencedSteps:
         codec: RowCodec,
         pruner: ReceiptPruner,
         rate: CommitRate,
+        connector: Connector,
     ) -> None:
         self._session = session
         self._lease = lease
         self._codec = codec
         self._pruner = pruner
         self._rate = rate
+        self._connector = connector
 
     async def _run_fenced(self, work: Work[T], *, is_repeatable: bool = False) -> T:
         """Run a transaction that fails with Deposed if another replica leads."""

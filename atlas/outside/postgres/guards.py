@@ -7,12 +7,15 @@ from atlas.outside.postgres.connections import DURABLE
 from atlas.outside.postgres.database import Database
 
 SERVER_MIN = 14
+ISOLATION = "read committed"
 PROCESS = "SELECT pg_backend_pid()"
 READ = """
     SELECT current_setting('server_version_num')::int / 10000 AS version,
+        current_setting('server_encoding') AS encoding,
         current_setting('fsync') AS fsync,
         current_setting('full_page_writes') AS full_page_writes,
         current_setting('synchronous_commit') AS synchronous_commit,
+        current_setting('default_transaction_isolation') AS isolation,
         current_setting('synchronous_standby_names') AS standbys,
         current_setting('data_checksums') AS checksums,
         least(
@@ -34,9 +37,11 @@ class ServerSettings:
     """
 
     version: int
+    encoding: str
     fsync: str
     full_page_writes: str
     synchronous_commit: str
+    isolation: str
     standbys: str
     checksums: str
     connections_max: int
@@ -49,6 +54,11 @@ class ServerSettings:
             return f"PostgreSQL {self.version} is too old: Atlas needs {SERVER_MIN} or newer."
         if self.is_standby:
             return "the server is a read-only standby: name the primary, or all hosts."
+        if self.encoding != "UTF8":
+            return (
+                f"the encoding of the database is {self.encoding}, which lacks characters: "
+                "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+            )
         for name in ("fsync", "full_page_writes"):
             if getattr(self, name) != "on":
                 return f"{name} is off: a crash of the server would lose exports. Turn it on."
@@ -56,6 +66,11 @@ class ServerSettings:
             return (
                 f"synchronous_commit is {self.synchronous_commit}: a crash would lose exports. "
                 "ALTER ROLE ... SET synchronous_commit = on"
+            )
+        if self.isolation != ISOLATION:
+            return (
+                f"default_transaction_isolation is {self.isolation}: exports would be refused. "
+                f"ALTER ROLE ... SET default_transaction_isolation = '{ISOLATION}'"
             )
         return ""
 

@@ -104,6 +104,7 @@ class IntakeWriter:
             (each.sender, binding)
             for each in requests
             if isinstance(decision.results.get(each.id), Receipt)
+            and each.id not in decision.reduced  # a binding refers to a whole receipt
             for binding in bindings.build_bindings(self.sealer.codec.cipher, each.head, each.id)
         ]
         await store_bindings(database, bound)
@@ -160,6 +161,7 @@ class IntakeWriter:
         if request.id in digests:
             receipt = build_reduced_receipt(request.sealed.export, digests[request.id])
             decision.results[request.id] = receipt
+            decision.reduced.add(request.id)
             return False
         totals.take(self.limits, request.sealed.export.table.size)
         if row is not None:
@@ -207,11 +209,15 @@ class IntakeWriter:
 
 @dataclass(slots=True)
 class IntakeDecision:
-    """The results that are known before anything is stored, and the exports to be stored."""
+    """The results that are known before anything is stored, and the exports to be stored.
+
+    `reduced`: the ids of those of which only the digest is left.
+    """
 
     results: dict[str, Receipt | AtlasError | None] = field(default_factory=dict)
     new: list[IntakeRequest] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
+    reduced: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)

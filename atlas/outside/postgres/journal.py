@@ -97,13 +97,13 @@ async def open_journal(
     )
     connector.on_failover = intake.offer_again
     peers = PostgresPeers(connector, reads, codec, options.version, options.clock)
-    pruner = ReceiptPruner(options.retention)
+    pruner, rate = ReceiptPruner(options.retention), CommitRate(time.monotonic)
     observer = DatabaseObserver(name, options.clock, time.monotonic, peers.is_delayed)
     try:
         yield JournalPorts(
             intake=intake,
             receipts=PostgresReceipts(reads, codec),
-            outbox=PostgresOutbox(uploads, lease, codec, pruner, CommitRate(time.monotonic)),
+            outbox=PostgresOutbox(uploads, lease, codec, pruner, rate, connector),
             stream=PostgresStreamQueue(reads, codec),
             dead_letters=PostgresDeadLetters(reads, codec, limits, is_streamed=is_streamed),
             ledger=PostgresLedger(reads, codec, limits, time.monotonic, observer),

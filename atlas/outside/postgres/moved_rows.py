@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import asyncpg
 
+from atlas.outside.journal.texts import make_storable
 from atlas.outside.journal.transfer import MovedExport, Row
-from atlas.outside.postgres.conclusions import clean_reason
 
 ROW = (
     "number, id, sender, at, ingested, rejected, bytes, moment, label, tries, status, since, "
@@ -22,7 +22,7 @@ def build_export(record: asyncpg.Record) -> MovedExport:
 
 def list_columns(export: MovedExport) -> Row:
     """Return the columns in the order of the table. The lease has what is claimed."""
-    reason = None if export.reason is None else clean_reason(export.reason)
+    reason = None if export.reason is None else make_storable(export.reason)
     status = "accepted" if export.status == "claimed" else export.status
     at = parse_time(export.at)
     return tuple(export._replace(at=at, reason=reason, status=status))  # type: ignore[arg-type]

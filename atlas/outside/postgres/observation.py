@@ -31,8 +31,11 @@ SIZE = """
 DEAD_ROWS = """
     SELECT coalesce(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables WHERE schemaname = $1
 """
-# A role without pg_read_all_stats sees only its own transactions, and prepared ones.
-OLDEST_TRANSACTION = """
+# A role without pg_read_all_stats sees only its own transactions, prepared ones, and slots. When a
+# standby began its query is not known, so its age is estimated by the transactions since. An old
+# catalog_xmin keeps no rows of ours.
+TRANSACTIONS_PER_SECOND = 200
+OLDEST_TRANSACTION = f"""
     SELECT coalesce(extract(epoch FROM clock_timestamp() - min(began_at)), 0)::double precision
     FROM (
         SELECT xact_start AS began_at FROM pg_stat_activity
@@ -41,6 +44,11 @@ OLDEST_TRANSACTION = """
             AND (backend_xid IS NOT NULL OR backend_xmin IS NOT NULL)
         UNION ALL
         SELECT prepared FROM pg_prepared_xacts WHERE database = current_database()
+        UNION ALL
+        SELECT clock_timestamp() - age(xmin) * interval '1 s' / {TRANSACTIONS_PER_SECOND} FROM (
+            SELECT backend_xmin AS xmin FROM pg_stat_replication
+            UNION ALL SELECT xmin FROM pg_replication_slots
+        ) standbys WHERE xmin IS NOT NULL
     ) transactions
 """
 # Of the standby that is farthest behind. A role without pg_read_all_stats sees no position.

@@ -5,6 +5,7 @@ rows may leave their bytes, encrypted, in free space of the tables until it is r
 server's write-ahead log, and in backups.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 from atlas.core import identifiers
@@ -51,19 +52,17 @@ DIGESTS = """
 NEIGHBOURS = "SELECT DISTINCT rid FROM @.digest WHERE day < $1 AND rid IS NOT NULL"
 HOLD_LEASE = "SELECT numbers FROM @.lease FOR SHARE"
 IS_CLAIMED = "SELECT EXISTS (SELECT FROM @.export WHERE sender = $1 AND number = ANY($2))"
-WAITING = "SELECT id FROM @.export WHERE sender = $1 AND status IN ('accepted', 'set_aside')"
 DELETE_BINDINGS = "DELETE FROM @.binding WHERE sender = $1"
 DELETE_DIGESTS = "DELETE FROM @.digest WHERE sender = $1"
 DELETE_PHONES = "DELETE FROM @.phone WHERE sender = $1"
 DELETE_REPORTS = "DELETE FROM @.report WHERE sender = $1"
-DELETE_EXPORTS = "DELETE FROM @.export WHERE sender = $1"
 ERASED_SECONDS = 3_600
 # Also committed ones: another replica may hold them, and would store them again after a failover.
-RECENT = f"""
-    SELECT id FROM @.export WHERE sender = $1 AND (
-        status IN ('accepted', 'set_aside')
-        OR at > clock_timestamp() - interval '{ERASED_SECONDS} s'
-    )
+# What was deleted is the list of what is erased, as another replica may accept one meanwhile.
+DELETE_EXPORTS = f"""
+    DELETE FROM @.export WHERE sender = $1 RETURNING id, status,
+        status IN ('accepted', 'set_aside') AS is_waiting,
+        at > clock_timestamp() - interval '{ERASED_SECONDS} s' AS is_recent
 """
 STORE_ERASED = """
     INSERT INTO @.erased (name) SELECT unnest($1::text[])
@@ -126,17 +125,21 @@ class PostgresPersonalData:
             numbers = await database.fetch_value(HOLD_LEASE)
             if await database.fetch_value(IS_CLAIMED, sender, numbers):
                 raise Unavailable("Some exports of this user are being uploaded. Try again later.")
-            counts = dict[str, int]((await count_exports(database, sender)).items())
-            waiting = tuple(row["id"] for row in await database.fetch(WAITING, sender))
-            await database.execute(FORGET_ERASED)
-            recent = await database.fetch(RECENT, sender)
-            names = [cipher.hash_text(row["id"]) for row in recent]
-            await database.execute(STORE_ERASED, [*names, build_erased_name(sender)])
+            counts = Counter[str]()
             counts["binding"] = await database.execute(DELETE_BINDINGS, sender)
             counts["digest"] = await database.execute(DELETE_DIGESTS, sender)
             counts["phone"] = await database.execute(DELETE_PHONES, sender)
             counts["report"] = await database.execute(DELETE_REPORTS, sender)
-            await database.execute(DELETE_EXPORTS, sender)
+            exports = await database.fetch(DELETE_EXPORTS, sender)
+            counts.update(row["status"] for row in exports)
+            waiting = tuple(row["id"] for row in exports if row["is_waiting"])
+            await database.execute(FORGET_ERASED)
+            names = [
+                cipher.hash_text(row["id"])
+                for row in exports
+                if row["is_waiting"] or row["is_recent"]
+            ]
+            await database.execute(STORE_ERASED, [*names, build_erased_name(sender)])
             await database.execute(DELETE, build_shared_key(sender))
             if shared:
                 name, encoded = build_shared_key(sender), encode_shared_files(shared)

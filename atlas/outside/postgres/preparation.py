@@ -53,7 +53,10 @@ EXPLANATIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], .
     ),
     (
         TargetServerAttributeNotMatched,
-        "the server is a read-only standby. Name the primary, or all hosts",
+        (
+            "the server is a read-only standby: name the primary, or all hosts. "
+            "Or default_transaction_read_only is on: turn it off"
+        ),
     ),
     (
         asyncpg.UndefinedFunctionError,

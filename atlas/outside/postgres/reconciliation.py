@@ -9,12 +9,14 @@ from atlas.core.messages import File, Receipt
 from atlas.core.personal_data import DatasetFile
 from atlas.outside.journal.entries import CRASH_REASON, ClaimedRow, group_by_file
 from atlas.outside.postgres.conclusions import DELETE_PAYLOADS
+from atlas.outside.postgres.connections import Session
 from atlas.outside.postgres.database import Database
 from atlas.outside.postgres.fencing import FencedSteps
 from atlas.outside.postgres.lease import WorkInLease
 from atlas.outside.postgres.rows import COLUMNS, build_row
 
 PAGE = 1_000
+SEARCH_SECONDS = 600.0  # to read all receipts and digests
 NEWEST = f"SELECT rid FROM @.export WHERE status = 'committed' ORDER BY number DESC LIMIT {PAGE}"
 KNOWN = """
     SELECT rid FROM @.export WHERE status = 'committed' AND rid = ANY($1)
@@ -27,13 +29,22 @@ UNCLAIM = """
 """
 LIST_DOUBTFUL = "SELECT id FROM @.export WHERE is_doubtful"
 CLEAR_DOUBT = "UPDATE @.export SET is_doubtful = false WHERE id = ANY($1)"
+HAS_PAYLOAD = "EXISTS (SELECT FROM @.payload WHERE payload.number = export.number)"
+UNION = " UNION ALL ".join(
+    f"(SELECT number FROM @.export WHERE {condition}"
+    f" AND number > (SELECT number FROM earlier) ORDER BY number LIMIT {PAGE})"
+    for condition in (
+        "status = 'accepted' AND isolation = 0",
+        "status = 'accepted' AND isolation > 0",
+        f"status = 'set_aside' AND reason IS DISTINCT FROM '{CRASH_REASON}' AND {HAS_PAYLOAD}",
+    )
+)
+# With the conditions of the indexes `mailbox`, `failed` and `aside`, so that no receipts are read
 UNCOMMITTED = f"""
-    SELECT {COLUMNS} FROM @.export
-    WHERE number > coalesce((SELECT number FROM @.export WHERE id = $1), 0) AND (
-        status = 'accepted'
-        OR status = 'set_aside' AND reason IS DISTINCT FROM '{CRASH_REASON}'
-            AND EXISTS (SELECT FROM @.payload WHERE payload.number = export.number)
-    ) ORDER BY number LIMIT {PAGE}
+    WITH earlier AS (SELECT coalesce(max(number), 0) AS number FROM @.export WHERE id = $1)
+    SELECT {COLUMNS} FROM @.export WHERE number = ANY(ARRAY(
+        SELECT number FROM ({UNION}) uncommitted ORDER BY number LIMIT {PAGE}
+    )) ORDER BY number
 """
 MARK_FOUND = f"""
     UPDATE @.export SET status = 'committed', rid = $2, file = $3, file_bytes = $4, reason = NULL,
@@ -41,18 +52,6 @@ MARK_FOUND = f"""
     WHERE status IN ('accepted', 'set_aside') AND id = ANY($1)
     RETURNING {COLUMNS}, number
 """
-
-
-async def filter_own_transactions(
-    database: Database, transactions: Collection[str]
-) -> frozenset[str]:
-    """Return the known transactions; recent ones are tried first, as there is no index."""
-    requested = frozenset(transactions)
-    known = requested.intersection(row["rid"] for row in await database.fetch(NEWEST))
-    if known != requested:
-        rows = await database.fetch(KNOWN, list(requested))
-        known = frozenset(row["rid"] for row in rows)
-    return known
 
 
 async def mark_found(
@@ -70,10 +69,22 @@ class PostgresReconciliation(FencedSteps):
     """Implements `ports.Reconciliation`."""
 
     async def filter_own_transactions(self, transactions: Collection[str]) -> frozenset[str]:
-        return await self._session.run(
-            lambda database: filter_own_transactions(database, transactions),
-            is_repeatable=True,
-        )
+        """Try the latest first: all others take minutes, as there is no index."""
+        requested = frozenset(transactions)
+        known = requested.intersection(await self._list_newest())
+        if known == requested:
+            return known
+        session = Session(self._connector, SEARCH_SECONDS)
+        try:
+            rows = await session.run(
+                lambda database: database.fetch(KNOWN, list(requested)), is_repeatable=True
+            )
+        finally:
+            await session.close()
+        return frozenset(row["rid"] for row in rows)
+
+    async def has_committed_lately(self, transaction: str) -> bool:
+        return transaction in await self._list_newest()
 
     async def list_uncommitted(self, after: str) -> Sequence[File]:
         rows = await self._session.fetch(UNCOMMITTED, after)
@@ -103,3 +114,7 @@ class PostgresReconciliation(FencedSteps):
             await database.execute(CLEAR_DOUBT, list(ids))
 
         await self._run_fenced(work, is_repeatable=True)
+
+    async def _list_newest(self) -> list[str]:
+        rows = await self._session.run(lambda database: database.fetch(NEWEST), is_repeatable=True)
+        return [row["rid"] for row in rows]

@@ -35,7 +35,7 @@ from atlas.outside.postgres.moved_rows import (
 from atlas.outside.postgres.preparation import connect, explain
 
 BEGIN = """
-    BEGIN; SET LOCAL lock_timeout = '2s';
+    BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '2s';
     SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '10min'
 """
 AS_OF_NOW = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"

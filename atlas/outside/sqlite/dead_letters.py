@@ -18,6 +18,7 @@ from atlas.outside.journal.row_codec import (
     RowCodec,
     build_row_aad,
 )
+from atlas.outside.journal.texts import make_storable
 from atlas.outside.sqlite.capacity import CapacityLimit
 from atlas.outside.sqlite.columns import (
     COLUMNS,
@@ -102,7 +103,7 @@ class SqliteDeadLetters:
 
     @run_in_commit
     def read_original(self, db: sqlite3.Connection, id: str) -> StageInput | None:
-        row = db.execute(FIND_ORIGINAL, [id]).fetchone()
+        row = db.execute(FIND_ORIGINAL, [make_storable(id)]).fetchone()
         if row is None:
             return None
         *columns, payload = row
@@ -117,10 +118,12 @@ class SqliteDeadLetters:
 
     @run_in_commit
     def requeue(self, db: sqlite3.Connection, id: str | None) -> int:
+        id = None if id is None else make_storable(id)
         if self._is_streamed:
             db.execute(ENQUEUE_FOR_STREAM, {"id": id})
         return db.execute(REQUEUE, {"id": id}).rowcount
 
     @run_in_commit
     def abandon(self, db: sqlite3.Connection, id: str | None) -> int:
+        id = None if id is None else make_storable(id)
         return db.execute(ABANDON, {"id": id}).rowcount

@@ -10,6 +10,7 @@ from atlas.core.status import JournalTotals
 from atlas.outside.journal.entries import LedgerRow, build_entry
 from atlas.outside.journal.row_codec import ExportRow, RowCodec
 from atlas.outside.journal.search import PREFIX_END, SearchQuery, SearchResult
+from atlas.outside.journal.texts import make_storable
 from atlas.outside.sqlite import schema
 from atlas.outside.sqlite.capacity import CapacityLimit
 from atlas.outside.sqlite.columns import COLUMNS
@@ -90,7 +91,8 @@ class SqliteLedger:
     @run_in_commit
     def find_entry(self, db: sqlite3.Connection, id: str) -> JournalEntry | None:
         select = f"{SELECT} WHERE id >= ? AND id < ? ORDER BY id LIMIT 2"
-        rows = db.execute(select, [id, id + PREFIX_END]).fetchall()
+        prefix = make_storable(id)
+        rows = db.execute(select, [prefix, prefix + PREFIX_END]).fetchall()
         return build_entry(split_row(rows[0]), self._codec) if len(rows) == 1 else None
 
     @run_in_commit

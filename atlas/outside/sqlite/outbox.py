@@ -163,6 +163,10 @@ class SqliteOutbox:
         return reconciliation.filter_own_transactions(db, transactions)
 
     @run_in_commit
+    def has_committed_lately(self, db: sqlite3.Connection, transaction: str) -> bool:
+        return reconciliation.has_committed_lately(db, transaction)
+
+    @run_in_commit
     def list_uncommitted(self, db: sqlite3.Connection, after: str) -> Sequence[File]:
         rows = reconciliation.read_uncommitted(db, after)
         own = [ClaimedRow(row._replace(file=None, file_bytes=None)) for row in rows]

@@ -33,6 +33,7 @@ from atlas.outside.journal.reports import (
     ReportRow,
     find_oldest,
 )
+from atlas.outside.journal.texts import make_storable
 from atlas.outside.sqlite.capacity import CapacityLimit
 from atlas.outside.sqlite.group_commit import GroupCommit, run_in_commit
 
@@ -248,7 +249,7 @@ class SqlitePhones:
         self, db: sqlite3.Connection, after: str, hashed_user: str | None
     ) -> tuple[list[ReportRow], int]:
         if hashed_user is None:
-            (hashed_user,) = db.execute(NEXT_USER, [after]).fetchone()
+            (hashed_user,) = db.execute(NEXT_USER, [make_storable(after)]).fetchone()
         reports = [ReportRow(*each) for each in db.execute(REPORTS, [hashed_user])]
         return reports, db.execute(WAITING_ROWS, [hashed_user]).fetchone()[0]
 

@@ -7,6 +7,7 @@ from atlas.core import identifiers
 from atlas.core.messages import Receipt, ReceiptPage, User
 from atlas.outside.journal.entries import decode_cursor
 from atlas.outside.journal.row_codec import ExportRow, RowCodec
+from atlas.outside.journal.texts import make_storable
 from atlas.outside.sqlite.columns import COLUMNS
 from atlas.outside.sqlite.group_commit import GroupCommit, run_in_commit
 
@@ -32,7 +33,9 @@ class SqliteReceipts:
     @run_in_commit
     def find(self, db: sqlite3.Connection, user: User, id: str) -> Receipt | None:
         select = f"SELECT {COLUMNS} FROM export WHERE user = ? AND id = ?"
-        row = db.execute(select, [self._codec.cipher.hash_user(user.sub), id]).fetchone()
+        row = db.execute(
+            select, [self._codec.cipher.hash_user(user.sub), make_storable(id)]
+        ).fetchone()
         return self._codec.build_receipt(ExportRow(*row)) if row else None
 
     @run_in_commit

@@ -49,6 +49,10 @@ def filter_own_transactions(
     return known
 
 
+def has_committed_lately(db: sqlite3.Connection, transaction: str) -> bool:
+    return any(rid == transaction for (rid,) in db.execute(NEWEST))
+
+
 def has_committed(db: sqlite3.Connection) -> bool:
     return bool(db.execute(HAS_COMMITTED).fetchone()[0])
 

@@ -12,7 +12,6 @@ from atlas.core.errors import CommandError, ConfigurationError
 from atlas.core.events import EventBuffer
 from atlas.core.inspection import ExportTotals
 from atlas.outside.journal import cipher
-from atlas.outside.journal.cipher import Cipher
 from atlas.outside.journal.row_codec import RowCodec, build_row_aad
 from atlas.outside.journal.statistics import JournalStatistics
 from atlas.outside.journal.transfer import (
@@ -37,8 +36,9 @@ EXPORT = """
     number, id, user, at, ingested, rejected, bytes, moment, label, tries, status, since, reason,
     rid, file, file_bytes, isolation, turn
 """
+READ = EXPORT.replace("tries", "min(tries, 32767)")  # PostgreSQL has a smallint for them
 SELECT: dict[Table, str] = {
-    "export": f"SELECT {EXPORT} FROM export ORDER BY number",
+    "export": f"SELECT {READ} FROM export ORDER BY number",
     "payload": "SELECT number, sealed FROM payload ORDER BY number",
     "unpublished": "SELECT number, rows, bytes FROM unpublished ORDER BY number",
     "unpublished_payload": "SELECT number, sealed FROM unpublished_payload ORDER BY number",
@@ -57,19 +57,19 @@ INSERT: dict[Table, str] = {
     "phone": "INSERT INTO phone (user, device, at, stuck, sealed) VALUES (?, ?, ?, ?, ?)",
     "report": "INSERT INTO report (user, device, at, sealed) VALUES (?, ?, ?, ?)",
 }
-FIND = f"SELECT {EXPORT} FROM export WHERE number = ?"
-FIND_WITH_PAYLOAD = f"SELECT {EXPORT}, {SELECT_PAYLOAD} FROM export WHERE number = ?"
+FIND = f"SELECT {READ} FROM export WHERE number = ?"
+FIND_WITH_PAYLOAD = f"SELECT {READ}, {SELECT_PAYLOAD} FROM export WHERE number = ?"
 COUNT = "SELECT status, count(*), sum(bytes) FROM export GROUP BY status"
 TOTALS = "SELECT status, exports, bytes FROM total"
 COUNT_PAYLOADS = "SELECT count(*), coalesce(sum(length(sealed)), 0) FROM payload"
 RANDOM = f"""
-    SELECT {EXPORT}, {SELECT_PAYLOAD} FROM export WHERE number IN (
+    SELECT {READ}, {SELECT_PAYLOAD} FROM export WHERE number IN (
         SELECT number FROM (SELECT number FROM export ORDER BY random() LIMIT ?1)
         UNION SELECT number FROM (SELECT number FROM payload ORDER BY random() LIMIT ?1)
     ) ORDER BY number
 """
 WAITING = f"""
-    SELECT {EXPORT}, {SELECT_PAYLOAD} FROM export
+    SELECT {READ}, {SELECT_PAYLOAD} FROM export
     WHERE status IN ('accepted', 'claimed', 'set_aside') ORDER BY number
 """
 ORPHANS = """
@@ -251,7 +251,7 @@ def open_target(
         store_wrapped_key(target, journal_keys, data_key)
         try:
             with closing(create(unfinished)) as db:
-                keys.store_key(db, target, Cipher(data_key))
+                keys.store_key(db, target, cipher.Cipher(data_key))
                 db.execute("BEGIN")
                 yield SqliteTables(db, target, data_key, is_new=True)
         finally:
