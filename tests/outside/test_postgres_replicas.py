@@ -723,6 +723,22 @@ async def test_a_listener_that_is_cut_off_listens_again(replicas, pair):
         await reader.wait_for("settled")
 
 
+async def test_a_listener_that_met_another_journal_listens_again_once_the_own_is_back(
+    replicas, pair
+):
+    _, second = pair
+    name = "UPDATE @.secret SET name = '{}' WHERE name = '{}'"
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+    async with Reader(second) as reader:
+        await replicas.sql(name.format("hidden", "check"))
+        assert await replicas.sql(cut)
+        with pytest.raises(JournalAway):
+            await second.leadership._connector.connect()
+        await asyncio.sleep(2 * peers_module.FAST_POLL_SECONDS)
+        await replicas.sql(name.format("check", "hidden"))
+        await reader.wait_for("set_aside", 2)  # all topics, once it listens
+
+
 async def test_outcomes_are_those_of_exports_that_wait_no_more(pair):
     first, second = pair
     await accept(first, *(f"id-{number}" for number in range(1, 5)))
