@@ -110,6 +110,30 @@ def list_failovers(journal):
     return [event for event in journal.events if isinstance(event, wanted)]
 
 
+async def wait_for_offer(journal):
+    """Return the events of a failover, once the replica has told what it stored again."""
+
+    async def find():
+        events = list_failovers(journal)
+        return events if len(events) > 1 else None
+
+    return await wait_for(find)
+
+
+@asynccontextmanager
+async def listen(journal):
+    """Exchange notifications and heartbeats, as every replica does."""
+
+    async def ignore(topic):
+        pass
+
+    listening = asyncio.create_task(journal.peers.listen(ignore))
+    try:
+        yield
+    finally:
+        listening.cancel()
+
+
 async def find_missing(server, ids):
     expected = set(ids)  # before the statement: clients go on
     (present,) = await run_sql(server, "SELECT coalesce(array_agg(id), '{}') FROM atlas.export")
@@ -321,11 +345,30 @@ async def test_exports_that_a_late_standby_lacks_are_offered_again(pair, keep_se
             assert {each.id for each in group.exports} == {each.id for each in first}
             assert (await journal.intake.append(late[0])).replayed
         else:
-            await asyncio.sleep(0.5)
-            assert [type(event) for event in list_failovers(journal)] == [JournalFailedOver]
+            _, offered = await wait_for_offer(journal)
+            assert offered == ExportsOfferedAgain(0, 0)
             assert await find_missing(pair.standby, ids) == ids
             assert not (await journal.intake.append(late[0])).replayed
         assert (await journal.inspector.inspect()).waiting.exports == (23 if keep_seconds else 4)
+
+
+@pytest.mark.slow
+async def test_exports_are_offered_again_however_long_the_failover_takes(pair):
+    """It takes twice as long as the replica holds what it accepted."""
+    async with open_journal(pair.url, keep_seconds=1) as journal, listen(journal):
+        await journal.intake.append(build_export())
+        await pair.wait_until_replayed()
+        await pair.cut_replication()
+        late = [build_export() for _ in range(20)]
+        await asyncio.gather(*(journal.intake.append(each) for each in late))
+        await asyncio.to_thread(pair.primary.kill)
+        await asyncio.sleep(2)
+        await asyncio.to_thread(promote, pair.standby)
+        await journal.intake.append(build_export())
+        _, offered = await wait_for_offer(journal)
+
+        assert offered.lost == 20
+        assert await find_missing(pair.standby, [each.id for each in late]) == set()
 
 
 @pytest.mark.slow
@@ -340,7 +383,8 @@ async def test_exports_are_lost_only_if_the_replica_that_accepted_them_died_as_w
         await asyncio.to_thread(pair.fail_over)
         await other.ledger.check_ready()
 
-        assert [type(event) for event in list_failovers(other)] == [JournalFailedOver]
+        _, offered = await wait_for_offer(other)
+        assert offered == ExportsOfferedAgain(0, 0)
         receipt = await other.intake.append(late)
         assert (receipt.status, receipt.replayed) == ("accepted", False)
         assert await count_copies(pair.standby, late.id) == 1
@@ -453,12 +497,8 @@ async def test_a_database_that_was_put_back_is_noticed_although_its_timeline_is_
         late = build_export()
         await journal.intake.append(late)
 
-        async def ignore(topic):
-            pass
-
-        listening = asyncio.create_task(journal.peers.listen(ignore))
-        await asyncio.sleep(1)
-        listening.cancel()
+        async with listen(journal):
+            await asyncio.sleep(1)
         await asyncio.to_thread(server.kill)
         backup.port = server.port
         await asyncio.to_thread(backup.start)

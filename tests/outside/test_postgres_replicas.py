@@ -614,6 +614,25 @@ async def test_doubtful_exports_that_failed_wait_as_well(replicas, pair):
     assert await claim(first) == ["id-2"]
 
 
+async def wait_for_offer(seen):
+    while not (offers := [each for each in seen if isinstance(each, ExportsOfferedAgain)]):
+        await asyncio.sleep(0.01)
+    return offers[0]
+
+
+async def test_an_export_that_the_primary_has_kept_for_long_is_not_offered_again(replicas):
+    async with replicas.open(keep_seconds=0.2) as first:
+        seen = []
+        first.events.subscribe(seen.append)
+        await accept(first, "id-1")
+        await asyncio.sleep(0.25)
+        database = await first.leadership._connector.connect()  # it answers, and is the same
+        database.connection.terminate()
+        await fail_over(first)
+
+        assert await wait_for_offer(seen) == ExportsOfferedAgain(0, 0)
+
+
 async def test_a_failover_is_told_once_with_what_was_offered(replicas, pair):
     first, _ = pair
     seen = []
@@ -621,8 +640,7 @@ async def test_a_failover_is_told_once_with_what_was_offered(replicas, pair):
     await accept(first, "id-1")
     await replicas.sql("DELETE FROM @.export")
     await fail_over(first)
-    while not [each for each in seen if isinstance(each, ExportsOfferedAgain)]:
-        await asyncio.sleep(0.01)
+    await wait_for_offer(seen)
 
     told = [each for each in seen if isinstance(each, JournalFailedOver | ExportsOfferedAgain)]
     assert [type(each) for each in told] == [JournalFailedOver, ExportsOfferedAgain]

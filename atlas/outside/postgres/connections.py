@@ -69,6 +69,7 @@ class Connector:
     position: int = 0
     mark: bytes = b""
     failovers: int = 0
+    on_contact: Callable[[], None] = field(default=lambda: None)  # it is the same as before
     on_failover: Callable[[], None] = field(default=lambda: None)
     _open: WeakSet[Database] = field(default_factory=WeakSet)
 
@@ -117,6 +118,7 @@ class Connector:
         is_older = row["position"] < position
         self.position = max(row["position"], self.position if is_same and not is_older else 0)
         if is_same and not is_older:
+            self.on_contact()
             return
         self.failovers += 1
         self.disconnect(database)

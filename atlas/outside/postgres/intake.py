@@ -103,6 +103,7 @@ class PostgresIntake:
 
     def offer_again(self) -> None:
         """Store again what was accepted lately, because a failover may have lost it."""
+        self._recent.hold()
         self._is_offering = True
         self._start()
 
@@ -248,8 +249,6 @@ class PostgresIntake:
     async def _offer(self) -> None:
         self._is_offering = False
         exports = self._recent.list()
-        if not exports:
-            return
 
         async def work(database: Database) -> int:
             hash_text = self._sealer.codec.cipher.hash_text
@@ -282,5 +281,7 @@ class PostgresIntake:
             self._is_offering = True
             await asyncio.sleep(RETRY_SECONDS)
             return
-        self._events.add([ExportsOfferedAgain(len(exports), lost)])
+        if not self._is_offering:  # there was no other failover meanwhile
+            self._recent.release()
+        self._events.add([ExportsOfferedAgain(len(exports), lost)])  # also if it held none
         self._on_stored()
