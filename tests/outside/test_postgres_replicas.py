@@ -8,6 +8,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
+from atlas.core import identifiers
 from atlas.core.commits import Conclusion
 from atlas.core.errors import Deposed, IdempotencyKeyReused, JournalAway, OutOfOrder, Unavailable
 from atlas.core.events import ExportsOfferedAgain, JournalFailedOver, NotificationsDelayed
@@ -19,7 +20,7 @@ from atlas.outside.postgres import intake as intake_module
 from atlas.outside.postgres import lease as lease_module
 from atlas.outside.postgres import peers as peers_module
 from atlas.outside.postgres.errors import DATABASE_ERRORS
-from tests.support.exports import ADA, NOON
+from tests.support.exports import ADA, NOON, packed
 from tests.support.replicas import (
     COMMITTED,
     HEAD,
@@ -602,6 +603,48 @@ async def claim_late_too(journal):
     return [each.id for each in group.exports]
 
 
+async def test_what_a_failover_lost_gets_another_path_if_its_own_was_taken_since(replicas, pair):
+    first, second = pair
+    seen = []
+    first.events.subscribe(seen.append)
+    await accept(first, "id-1", key="k")
+    await accept(first, "id-2", "id-3")
+    list_paths = "SELECT array_agg(moment ORDER BY id) FROM @.export"
+    paths = await replicas.sql(list_paths)
+    await replicas.sql("DELETE FROM @.export WHERE id <> 'id-3'")
+    await accept(second, "id-4", "id-5")
+    assert await replicas.sql(list_paths) == [paths[2], *paths[:2]]
+    await fail_over(first)
+
+    assert await wait_for_offer(seen) == ExportsOfferedAgain(3, 2)
+    assert set(await second.outbox.list_doubtful()) == {"id-1", "id-2"}
+    moved = await replicas.sql(f"{list_paths} WHERE is_doubtful")
+    assert sorted(moved) == [paths[2] + 1, paths[2] + 2]
+    (receipt,) = (await second.receipts.list_page(ADA, "k", 10, None)).receipts
+    at = NOON + timedelta(milliseconds=moved[0] - paths[0])
+    assert (receipt.id, receipt.path) == ("id-1", identifiers.build_path(ADA, at))
+    assert (await accept(first, "id-1"))[0].replayed
+
+    await lead(second)
+    await second.outbox.clear_doubt(["id-1", "id-2"])
+    ids = await claim(second)
+    assert {"id-1", "id-2"} <= set(ids)
+    assert set((await second.outbox.read(ids)).values()) == {packed(b'{"uuid":"a"}\n', 1).data}
+
+
+async def test_of_an_old_receipt_that_is_a_digest_nothing_is_stored_again(replicas, pair):
+    first, _ = pair
+    seen = []
+    first.events.subscribe(seen.append)
+    await accept(first, "id-1")
+    await replicas.sql("INSERT INTO @.digest (id, sender, day) SELECT id, sender, 0 FROM @.export")
+    await replicas.sql("DELETE FROM @.export")
+    await fail_over(first)
+
+    assert await wait_for_offer(seen) == ExportsOfferedAgain(1, 0)
+    assert await replicas.count("export") == 0
+
+
 async def test_doubtful_exports_that_failed_wait_as_well(replicas, pair):
     first, _ = pair
     await accept(first, "id-1")
@@ -615,8 +658,9 @@ async def test_doubtful_exports_that_failed_wait_as_well(replicas, pair):
 
 
 async def wait_for_offer(seen):
-    while not (offers := [each for each in seen if isinstance(each, ExportsOfferedAgain)]):
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while not (offers := [each for each in seen if isinstance(each, ExportsOfferedAgain)]):
+            await asyncio.sleep(0.01)
     return offers[0]
 
 

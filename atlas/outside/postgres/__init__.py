@@ -17,7 +17,8 @@ keys.py            finds the key of the journal
 rows.py            the columns of an export
 intake.py          queues exports, which sealing.py encrypts, and insertion.py stores;
                    bindings.py stores the keys that name them
-recent.py          what this replica accepted lately, in case a failover loses it
+recent.py          what this replica accepted lately, in case a failover loses it;
+                   offering.py stores it again
 lease.py           decides which replica uploads
 outbox.py          hands exports to the uploader: claims.py selects a group, conclusions.py records
                    its result, reconciliation.py compares the journal with the dataset;
