@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from atlas.core.errors import Deposed, Unavailable
+from atlas.core.errors import Deposed, JournalAway, Unavailable
 from atlas.core.events import ExportsOfferedAgain, JournalFailedOver
 from atlas.core.messages import BranchSnapshot, ExportMetadata, FlattenedExport, GroupLimits
 from atlas.local.postgres import PostgresServer
@@ -485,6 +485,58 @@ async def test_an_old_primary_that_lives_on_answers_nothing(pair):
         assert await old.leadership.acquire() is None
         group = await new.outbox.claim(ALL, SEEN, "normal")
         assert len(group.exports) == 4
+
+
+@pytest.mark.slow
+async def test_an_old_primary_that_starts_again_gets_nothing(pair):
+    """Its machine rebooted, and nobody fenced it: it can be written to, as the new one."""
+    async with open_journal(pair.url) as journal:
+        await journal.intake.append(build_export())
+        await pair.wait_until_replayed()
+        await pair.cut_replication()
+        await asyncio.to_thread(pair.fail_over)
+        await journal.ledger.check_ready()
+        await wait_for_offer(journal)
+        await asyncio.to_thread(pair.primary.start)
+        sent = [build_export() for _ in range(20)]
+        for each in sent:
+            journal.leadership._connector.disconnect()
+            await journal.intake.append(each)
+
+        ids = {each.id for each in sent}
+        assert await find_missing(pair.primary, ids) == ids
+        assert await find_missing(pair.standby, ids) == set()
+        assert len(list_failovers(journal)) == 2
+
+        await asyncio.to_thread(pair.standby.kill)  # the old one is alone
+        new = build_export()
+        with pytest.raises(JournalAway, match=r"old primary .* 00000001, .* to 00000002"):
+            await journal.intake.append(new)
+        await asyncio.to_thread(pair.standby.start)
+        assert (await journal.intake.append(new)).status == "accepted"
+        assert await find_missing(pair.primary, {new.id}) == {new.id}
+
+
+@pytest.mark.slow
+async def test_an_old_primary_is_known_although_its_successor_answers_late_or_never(pair):
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(run_postgres_proxy(pair.standby.port))
+        url = build_url(pair.primary, pair.primary.port, proxy.port)
+        journal = await stack.enter_async_context(open_journal(url))
+        await pair.wait_until_replayed()
+        await asyncio.to_thread(pair.fail_over)
+        await journal.ledger.check_ready()
+        await asyncio.to_thread(pair.primary.start)
+        proxy.delay_seconds = 0.5
+        journal.leadership._connector.disconnect()
+        new = build_export()
+        await journal.intake.append(new)
+        assert await find_missing(pair.primary, {new.id}) == {new.id}
+
+        proxy.flow = "none"
+        journal.leadership._connector.disconnect()
+        with pytest.raises(JournalAway, match="old primary"):
+            await journal.leadership.acquire()
 
 
 @pytest.mark.slow

@@ -692,6 +692,23 @@ async def test_a_failover_is_told_once_with_what_was_offered(replicas, pair):
     assert first.leadership._connector.failovers == 1
 
 
+async def test_a_connection_that_leads_to_an_old_primary_is_closed_and_no_failover(pair):
+    """As through a pooler, whose connections may lead to another server than before."""
+    first, _ = pair
+    connector, session = first.leadership._connector, first.peers._session
+    await accept(first, "id-1")
+    await first.peers.list_replicas()
+    database, identity = session._database, connector.identity
+    connector.identity = identity[:-1] + "F"
+    with pytest.raises(JournalAway, match="old primary"):
+        await session.run(connector.identify)
+
+    assert database.connection.is_closed()
+    assert connector.failovers == 0
+    connector.identity = identity
+    await first.peers.list_replicas()
+
+
 # notifications
 
 

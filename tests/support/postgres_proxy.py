@@ -59,7 +59,8 @@ class PostgresProxy:
     """`flow`: both directions; "none" swallows what arrives, "asks" only the server's answers.
 
     It holds for connections that name a text of `only`, if there is one. `refusal`: a SQLSTATE for
-    everybody who connects. `statements` holds those since `arm`.
+    everybody who connects, `delay_seconds` how long each of them waits for the server. `statements`
+    holds those since `arm`.
     """
 
     target: int
@@ -67,6 +68,7 @@ class PostgresProxy:
     flow: Literal["both", "none", "asks"] = "both"
     only: str = ""
     refusal: str = ""
+    delay_seconds: float = 0.0
     fault: StatementFault | None = None
     statements: list[str] = field(default_factory=list)
     links: set[Link] = field(default_factory=set)
@@ -91,8 +93,9 @@ class PostgresProxy:
             await refuse(reader, writer, self.refusal)
             return
         try:
+            await asyncio.sleep(self.delay_seconds)
             far_reader, far_writer = await asyncio.open_connection(HOST, self.target)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             writer.transport.abort()
             return
         link = Link(writer, far_writer)

@@ -23,6 +23,7 @@ from atlas.outside.postgres.address import DatabaseAddress
 from atlas.outside.postgres.database import Database, run_transaction
 from atlas.outside.postgres.errors import (
     DATABASE_ERRORS,
+    OldPrimary,
     build_error,
     is_conflict,
     is_connection_lost,
@@ -37,8 +38,9 @@ WAIT_SECONDS = 10.0  # for a connection, and for a statement: a switch-over is o
 RETRY_SECONDS = 0.1
 CLOSE_SECONDS = 1.0
 CONFLICTS_MAX = 5
-IDENTIFY = """
-    SELECT system_identifier::text || ', timeline '
+SEPARATOR = ", timeline "
+IDENTIFY = f"""
+    SELECT system_identifier::text || '{SEPARATOR}'
             || left(pg_walfile_name(pg_current_wal_lsn()), 8) AS identity,
         (pg_current_wal_flush_lsn() - '0/0')::bigint AS position
     FROM pg_control_system()
@@ -78,21 +80,22 @@ class Connector:
 
         All hosts at once: one that has vanished answers nothing at all.
         """
-        async with asyncio.timeout(seconds):
-            hosts = map(self._connect_to, self.address.dsns)
-            connection = await connect_first(hosts)
-            with ExitStack() as on_error:
-                on_error.callback(connection.terminate)
+        give_up_at = asyncio.get_running_loop().time() + seconds
+        connection = await connect_first(map(self._connect_to, self.address.dsns), seconds)
+        with ExitStack() as on_error:
+            on_error.callback(connection.terminate)
+            async with asyncio.timeout_at(give_up_at):
                 database = Database(connection, self.address.schema)
                 self._open.add(database)
                 if not self.is_pooled:
                     await database.fetch(MAKE_DURABLE)
                 await self.identify(database)
-                on_error.pop_all()
+            on_error.pop_all()
         return database
 
     async def _connect_to(self, dsn: str) -> Connection:
-        return await asyncpg.connect(
+        """Connect to one host. Raises OldPrimary, so that another one is the first to answer."""
+        connection = await asyncpg.connect(
             dsn,
             timeout=CONNECT_SECONDS,
             ssl=self.tls if self.address.is_verified else None,
@@ -100,19 +103,30 @@ class Connector:
             target_session_attrs=SessionAttribute.read_write,
             server_settings={"application_name": self.name},
         )
+        with ExitStack() as on_error:
+            on_error.callback(connection.terminate)
+            (row,) = await Database(connection, self.address.schema).fetch(IDENTIFY)
+            require_successor(self.identity, row["identity"])
+            on_error.pop_all()
+        return connection
 
     async def identify(self, database: Database) -> None:
         """Compare the server with the one before. After a failover, close other connections.
 
         Connections to the old primary may wait for answers that never come. A server put back to an
-        older state without a new timeline is behind the position that was seen. A new journal could
-        not decrypt what this replica stores: raises JournalAway.
+        older state without a new timeline is behind the position that was seen. Raises OldPrimary,
+        and JournalAway for a new journal, which could not decrypt what this replica stores.
         """
         if self.mark and await database.fetch_value(READ_MARK) != self.mark:
             self.disconnect()
             raise JournalAway("The journal in the database is a new one: restart this replica.")
         position = self.position
         (row,) = await database.fetch(IDENTIFY)
+        try:
+            require_successor(self.identity, row["identity"])
+        except OldPrimary:
+            database.connection.terminate()
+            raise
         before, self.identity = self.identity, row["identity"]
         is_same = before in {"", self.identity}
         is_older = row["position"] < position
@@ -221,8 +235,9 @@ class Session:
                 return self._database
             try:
                 self._database = await self._connector.connect(min(CONNECT_SECONDS, seconds))
-            except DATABASE_ERRORS as failure:
-                error = failure
+            except (*DATABASE_ERRORS, OldPrimary) as failure:
+                if not (isinstance(error, OldPrimary) and isinstance(failure, TimeoutError)):
+                    error = failure
                 if not is_unreachable(failure):
                     break
                 await asyncio.sleep(RETRY_SECONDS)
@@ -233,6 +248,20 @@ class Session:
         if database is not None:
             database.connection.terminate()
             self._connector.events.add([DatabaseConnectionLost()])
+
+
+def require_successor(before: str, now: str) -> None:
+    """Raise OldPrimary if this identity has an earlier timeline of the same database system.
+
+    After a failover, an old primary that starts again takes what its successor never gets.
+    """
+    system, _, seen = before.partition(SEPARATOR)
+    other, _, timeline = now.partition(SEPARATOR)
+    if system == other and timeline < seen:  # both have eight digits
+        raise OldPrimary(
+            f"An old primary of the journal's database answered: it has timeline {timeline}, after "
+            f"a failover to {seen}. Stop it; or, if a backup was restored, restart this replica."
+        )
 
 
 def is_unreachable(error: BaseException) -> bool:
