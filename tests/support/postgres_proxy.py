@@ -73,6 +73,11 @@ class PostgresProxy:
     statements: list[str] = field(default_factory=list)
     links: set[Link] = field(default_factory=set)
     has_struck: bool = False
+    forgotten: set[Link] = field(default_factory=set)
+
+    def forget(self) -> None:
+        """Swallow what arrives over the present connections, as a NAT that has forgotten them."""
+        self.forgotten |= self.links
 
     def arm(self, fault: StatementFault | None = None) -> None:
         """Count statements from here on, and let this fault happen once."""
@@ -115,7 +120,7 @@ class PostgresProxy:
         while chunk := await reader.read(65_536):
             if link.is_answer_lost:
                 link.reset()
-            elif self.flow == "both" or not self._is_meant(link):
+            elif link not in self.forgotten and (self.flow == "both" or not self._is_meant(link)):
                 link.client.write(chunk)
         raise ConnectionResetError
 
@@ -166,7 +171,7 @@ class PostgresProxy:
         return messages
 
     def _send(self, link: Link, messages: list[bytes]) -> None:
-        if self.flow != "none" or not self._is_meant(link):
+        if link not in self.forgotten and (self.flow != "none" or not self._is_meant(link)):
             link.server.write(b"".join(messages))
 
 

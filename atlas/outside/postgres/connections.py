@@ -30,6 +30,7 @@ from atlas.outside.postgres.errors import (
     is_journal_missing,
 )
 from atlas.outside.postgres.hosts import Connection, connect_first
+from atlas.outside.postgres.identity import IDENTIFY, require_successor
 
 T = TypeVar("T")
 
@@ -37,19 +38,19 @@ CONNECT_SECONDS = 3.0  # for one attempt
 WAIT_SECONDS = 10.0  # for a connection, and for a statement: a switch-over is only a delay
 RETRY_SECONDS = 0.1
 CLOSE_SECONDS = 1.0
+IDLE_SECONDS = 5.0  # after which a connection is tried before it is used
+TRY_SECONDS = 2.0
 CONFLICTS_MAX = 5
-SEPARATOR = ", timeline "
-IDENTIFY = f"""
-    SELECT system_identifier::text || '{SEPARATOR}'
-            || left(pg_walfile_name(pg_current_wal_lsn()), 8) AS identity,
-        (pg_current_wal_flush_lsn() - '0/0')::bigint AS position
-    FROM pg_control_system()
-"""
 # Also if it is on: what a session has not set changes when the server's settings are reloaded
 MAKE_DURABLE = """
     SELECT set_config(name, CASE setting WHEN 'remote_apply' THEN setting ELSE 'on' END, false)
     FROM pg_settings WHERE name = 'synchronous_commit'"""
 DURABLE = {"on", "remote_apply"}
+# By the server, as asyncpg gives no access to its socket. A NAT or a balancer sees them as well.
+KEEP_ALIVE = """
+    SELECT set_config('tcp_keepalives_idle', '30', false),
+        set_config('tcp_keepalives_interval', '10', false),
+        set_config('tcp_keepalives_count', '3', false)"""
 READ_MARK = "SELECT value FROM @.secret WHERE name = 'check'"
 
 
@@ -89,6 +90,7 @@ class Connector:
                 self._open.add(database)
                 if not self.is_pooled:
                     await database.fetch(MAKE_DURABLE)
+                    await database.fetch(KEEP_ALIVE)
                 await self.identify(database)
             on_error.pop_all()
         return database
@@ -156,6 +158,7 @@ class Session:
         self._connector = connector
         self._seconds = seconds
         self._database: Database | None = None
+        self._used_at = 0.0
         self._lock = asyncio.Lock()
         self._tasks = set[asyncio.Task[Any]]()
 
@@ -219,6 +222,7 @@ class Session:
                         raise build_error(error) from error
                 finally:
                     deadline.cancel()
+                    self._used_at = time.monotonic()
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -232,9 +236,13 @@ class Session:
         error: Exception = TimeoutError()
         while (seconds := give_up_at - time.monotonic()) > 0:
             if self._database is not None:
-                return self._database
+                if await self._is_alive(self._database, min(TRY_SECONDS, seconds)):
+                    return self._database
+                self._drop()
+                continue
             try:
                 self._database = await self._connector.connect(min(CONNECT_SECONDS, seconds))
+                self._used_at = time.monotonic()
             except (*DATABASE_ERRORS, OldPrimary) as failure:
                 if not (isinstance(error, OldPrimary) and isinstance(failure, TimeoutError)):
                     error = failure
@@ -243,25 +251,25 @@ class Session:
                 await asyncio.sleep(RETRY_SECONDS)
         raise build_error(error) from error
 
+    async def _is_alive(self, database: Database, seconds: float) -> bool:
+        """Try a connection that was idle: a NAT or a balancer may have forgotten it without a word.
+
+        A statement that is sent over it would wait until all its time is over.
+        """
+        if time.monotonic() - self._used_at < IDLE_SECONDS:
+            return True
+        loop = asyncio.get_running_loop()
+        deadline = loop.call_later(seconds, database.connection.terminate)
+        with suppress(*DATABASE_ERRORS):
+            await database.fetch_value("SELECT 1")
+        deadline.cancel()
+        return not database.connection.is_closed()
+
     def _drop(self) -> None:
         database, self._database = self._database, None
         if database is not None:
             database.connection.terminate()
             self._connector.events.add([DatabaseConnectionLost()])
-
-
-def require_successor(before: str, now: str) -> None:
-    """Raise OldPrimary if this identity has an earlier timeline of the same database system.
-
-    After a failover, an old primary that starts again takes what its successor never gets.
-    """
-    system, _, seen = before.partition(SEPARATOR)
-    other, _, timeline = now.partition(SEPARATOR)
-    if system == other and timeline < seen:  # both have eight digits
-        raise OldPrimary(
-            f"An old primary of the journal's database answered: it has timeline {timeline}, after "
-            f"a failover to {seen}. Stop it; or, if a backup was restored, restart this replica."
-        )
 
 
 def is_unreachable(error: BaseException) -> bool:
