@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from atlas.core.errors import Deposed, JournalAway, Unavailable
-from atlas.core.events import ExportsOfferedAgain, JournalFailedOver
+from atlas.core.events import ExportsOfferedAgain, JournalFailedOver, OldPrimaryRefused
 from atlas.core.messages import BranchSnapshot, ExportMetadata, FlattenedExport, GroupLimits
 from atlas.local.postgres import PostgresServer
 from atlas.outside.postgres.address import parse_address
@@ -429,6 +429,7 @@ async def test_nothing_is_acknowledged_that_a_frozen_standby_lacks(pair):
         again, found, receipt = await asyncio.gather(*answers)
 
         assert {again.id, found.id, receipt.id} == {new.id}
+        await pair.wait_until_replayed()  # the standby has it, but may not show it yet
         assert await count_copies(pair.standby, new.id) == 1
         assert await count_copies(pair.primary, new.id) == 1
 
@@ -508,10 +509,17 @@ async def test_an_old_primary_that_starts_again_gets_nothing(pair):
         assert await find_missing(pair.standby, ids) == set()
         assert len(list_failovers(journal)) == 2
 
+        told = []
+        journal.events.subscribe(told.append)
+        told.clear()
         await asyncio.to_thread(pair.standby.kill)  # the old one is alone
         new = build_export()
         with pytest.raises(JournalAway, match=r"old primary .* 00000001, .* to 00000002"):
             await journal.intake.append(new)
+        refusals = [each for each in told if isinstance(each, OldPrimaryRefused)]
+        assert 1 <= len(refusals) <= 3  # of many
+        assert refusals[0].refused.endswith("00000001")
+        assert refusals[0].known.endswith("00000002")
         await asyncio.to_thread(pair.standby.start)
         assert (await journal.intake.append(new)).status == "accepted"
         assert await find_missing(pair.primary, {new.id}) == {new.id}

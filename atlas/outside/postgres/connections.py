@@ -18,7 +18,12 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from atlas.core.errors import JournalAway
-from atlas.core.events import DatabaseConnectionLost, EventBuffer, JournalFailedOver
+from atlas.core.events import (
+    DatabaseConnectionLost,
+    EventBuffer,
+    JournalFailedOver,
+    OldPrimaryRefused,
+)
 from atlas.outside.postgres.address import DatabaseAddress
 from atlas.outside.postgres.database import Database, run_transaction
 from atlas.outside.postgres.errors import (
@@ -75,6 +80,7 @@ class Connector:
     on_contact: Callable[[], None] = field(default=lambda: None)  # it is the same as before
     on_failover: Callable[[], None] = field(default=lambda: None)
     _open: WeakSet[Database] = field(default_factory=WeakSet)
+    _has_refused: bool = False
 
     async def connect(self, seconds: float = CONNECT_SECONDS) -> Database:
         """Connect to the host that is the first to answer as the primary.
@@ -108,7 +114,7 @@ class Connector:
         with ExitStack() as on_error:
             on_error.callback(connection.terminate)
             (row,) = await Database(connection, self.address.schema).fetch(IDENTIFY)
-            require_successor(self.identity, row["identity"])
+            self._require_successor(row["identity"])
             on_error.pop_all()
         return connection
 
@@ -125,11 +131,11 @@ class Connector:
         position = self.position
         (row,) = await database.fetch(IDENTIFY)
         try:
-            require_successor(self.identity, row["identity"])
+            self._require_successor(row["identity"])
         except OldPrimary:
             database.connection.terminate()
             raise
-        before, self.identity = self.identity, row["identity"]
+        before, self.identity, self._has_refused = self.identity, row["identity"], False
         is_same = before in {"", self.identity}
         is_older = row["position"] < position
         self.position = max(row["position"], self.position if is_same and not is_older else 0)
@@ -140,6 +146,16 @@ class Connector:
         self.disconnect(database)
         self.events.add([JournalFailedOver(before, self.identity)])
         self.on_failover()
+
+    def _require_successor(self, identity: str) -> None:
+        """Raise OldPrimary if it is one. The first attempt of many is reported."""
+        try:
+            require_successor(self.identity, identity)
+        except OldPrimary:
+            if not self._has_refused:
+                self._has_refused = True
+                self.events.add([OldPrimaryRefused(self.identity, identity)])
+            raise
 
     def disconnect(self, used: Database | None = None) -> None:
         """Terminate all connections, except for this one."""
