@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import asyncpg
 import pytest
 
-from atlas.core.errors import Deposed, Unavailable
-from atlas.core.events import ExportsOfferedAgain, JournalFailedOver
+from atlas.core.errors import Deposed, JournalAway, Unavailable
+from atlas.core.events import ExportsOfferedAgain, JournalFailedOver, OldPrimaryRefused
 from atlas.core.messages import BranchSnapshot, ExportMetadata, FlattenedExport, GroupLimits
 from atlas.local.postgres import PostgresServer
 from atlas.outside.postgres.address import parse_address
@@ -120,6 +120,30 @@ def list_failovers(journal):
     """Return the events that a failover is reported by, without those of lost connections."""
     wanted = JournalFailedOver | ExportsOfferedAgain
     return [event for event in journal.events if isinstance(event, wanted)]
+
+
+async def wait_for_offer(journal):
+    """Return the events of a failover, once the replica has told what it stored again."""
+
+    async def find():
+        events = list_failovers(journal)
+        return events if len(events) > 1 else None
+
+    return await wait_for(find)
+
+
+@asynccontextmanager
+async def listen(journal):
+    """Exchange notifications and heartbeats, as every replica does."""
+
+    async def ignore(topic):
+        pass
+
+    listening = asyncio.create_task(journal.peers.listen(ignore))
+    try:
+        yield
+    finally:
+        listening.cancel()
 
 
 async def find_missing(server, ids):
@@ -333,11 +357,30 @@ async def test_exports_that_a_late_standby_lacks_are_offered_again(pair, keep_se
             assert {each.id for each in group.exports} == {each.id for each in first}
             assert (await journal.intake.append(late[0])).replayed
         else:
-            await asyncio.sleep(0.5)
-            assert [type(event) for event in list_failovers(journal)] == [JournalFailedOver]
+            _, offered = await wait_for_offer(journal)
+            assert offered == ExportsOfferedAgain(0, 0)
             assert await find_missing(pair.standby, ids) == ids
             assert not (await journal.intake.append(late[0])).replayed
         assert (await journal.inspector.inspect()).waiting.exports == (23 if keep_seconds else 4)
+
+
+@pytest.mark.slow
+async def test_exports_are_offered_again_however_long_the_failover_takes(pair):
+    """It takes twice as long as the replica holds what it accepted."""
+    async with open_journal(pair.url, keep_seconds=1) as journal, listen(journal):
+        await journal.intake.append(build_export())
+        await pair.wait_until_replayed()
+        await pair.cut_replication()
+        late = [build_export() for _ in range(20)]
+        await asyncio.gather(*(journal.intake.append(each) for each in late))
+        await asyncio.to_thread(pair.primary.kill)
+        await asyncio.sleep(2)
+        await asyncio.to_thread(promote, pair.standby)
+        await journal.intake.append(build_export())
+        _, offered = await wait_for_offer(journal)
+
+        assert offered.lost == 20
+        assert await find_missing(pair.standby, [each.id for each in late]) == set()
 
 
 @pytest.mark.slow
@@ -352,7 +395,8 @@ async def test_exports_are_lost_only_if_the_replica_that_accepted_them_died_as_w
         await asyncio.to_thread(pair.fail_over)
         await other.ledger.check_ready()
 
-        assert [type(event) for event in list_failovers(other)] == [JournalFailedOver]
+        _, offered = await wait_for_offer(other)
+        assert offered == ExportsOfferedAgain(0, 0)
         receipt = await other.intake.append(late)
         assert (receipt.status, receipt.replayed) == ("accepted", False)
         assert await count_copies(pair.standby, late.id) == 1
@@ -397,6 +441,7 @@ async def test_nothing_is_acknowledged_that_a_frozen_standby_lacks(pair):
         again, found, receipt = await asyncio.gather(*answers)
 
         assert {again.id, found.id, receipt.id} == {new.id}
+        await pair.wait_until_replayed()  # the standby has it, but may not show it yet
         assert await count_copies(pair.standby, new.id) == 1
         assert await count_copies(pair.primary, new.id) == 1
 
@@ -456,6 +501,65 @@ async def test_an_old_primary_that_lives_on_answers_nothing(pair):
 
 
 @pytest.mark.slow
+async def test_an_old_primary_that_starts_again_gets_nothing(pair):
+    """Its machine rebooted, and nobody fenced it: it can be written to, as the new one."""
+    async with open_journal(pair.url) as journal:
+        await journal.intake.append(build_export())
+        await pair.wait_until_replayed()
+        await pair.cut_replication()
+        await asyncio.to_thread(pair.fail_over)
+        await journal.ledger.check_ready()
+        await wait_for_offer(journal)
+        await asyncio.to_thread(pair.primary.start)
+        sent = [build_export() for _ in range(20)]
+        for each in sent:
+            journal.leadership._connector.disconnect()
+            await journal.intake.append(each)
+
+        ids = {each.id for each in sent}
+        assert await find_missing(pair.primary, ids) == ids
+        assert await find_missing(pair.standby, ids) == set()
+        assert len(list_failovers(journal)) == 2
+
+        told = []
+        journal.events.subscribe(told.append)
+        told.clear()
+        await asyncio.to_thread(pair.standby.kill)  # the old one is alone
+        new = build_export()
+        with pytest.raises(JournalAway, match=r"old primary .* 00000001, .* to 00000002"):
+            await journal.intake.append(new)
+        refusals = [each for each in told if isinstance(each, OldPrimaryRefused)]
+        assert 1 <= len(refusals) <= 3  # of many
+        assert refusals[0].refused.endswith("00000001")
+        assert refusals[0].known.endswith("00000002")
+        await asyncio.to_thread(pair.standby.start)
+        assert (await journal.intake.append(new)).status == "accepted"
+        assert await find_missing(pair.primary, {new.id}) == {new.id}
+
+
+@pytest.mark.slow
+async def test_an_old_primary_is_known_although_its_successor_answers_late_or_never(pair):
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(run_postgres_proxy(pair.standby.port))
+        url = build_url(pair.primary, pair.primary.port, proxy.port)
+        journal = await stack.enter_async_context(open_journal(url))
+        await pair.wait_until_replayed()
+        await asyncio.to_thread(pair.fail_over)
+        await journal.ledger.check_ready()
+        await asyncio.to_thread(pair.primary.start)
+        proxy.delay_seconds = 0.5
+        journal.leadership._connector.disconnect()
+        new = build_export()
+        await journal.intake.append(new)
+        assert await find_missing(pair.primary, {new.id}) == {new.id}
+
+        proxy.flow = "none"
+        journal.leadership._connector.disconnect()
+        with pytest.raises(JournalAway, match="old primary"):
+            await journal.leadership.acquire()
+
+
+@pytest.mark.slow
 async def test_a_database_that_was_put_back_is_noticed_although_its_timeline_is_the_same(server):
     async with AsyncExitStack() as stack:
         journal = await stack.enter_async_context(open_journal(server.url))
@@ -465,12 +569,8 @@ async def test_a_database_that_was_put_back_is_noticed_although_its_timeline_is_
         late = build_export()
         await journal.intake.append(late)
 
-        async def ignore(topic):
-            pass
-
-        listening = asyncio.create_task(journal.peers.listen(ignore))
-        await asyncio.sleep(1)
-        listening.cancel()
+        async with listen(journal):
+            await asyncio.sleep(1)
         await asyncio.to_thread(server.kill)
         backup.port = server.port
         await asyncio.to_thread(backup.start)

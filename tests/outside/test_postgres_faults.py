@@ -19,6 +19,7 @@ from atlas.core.messages import (
     RawExport,
 )
 from atlas.core.personal_data import DatasetFile
+from atlas.outside.postgres import connections as connections_module
 from tests.support.exports import ADA, NOON, SHELF, export, packed
 from tests.support.postgres import open_postgres_journal, open_schema, run_sql
 from tests.support.postgres_proxy import PostgresProxy, StatementFault, run_postgres_proxy
@@ -469,6 +470,33 @@ async def test_any_statement_may_fail_with_an_error_of_each_kind(faulty, case):
 @pytest.mark.parametrize("case", CASES)
 async def test_any_statement_of_any_method_may_fail(faulty, case):
     await survive(faulty, case, KINDS, OTHERS)
+
+
+# A connection is lost while nobody uses it
+
+
+@pytest.mark.slow
+async def test_connections_that_were_forgotten_while_they_were_idle_cost_two_seconds(
+    faulty, monkeypatch
+):
+    """Nothing is refused or reset: what is sent over them vanishes."""
+    await faulty.begin()
+    await faulty.finish()
+    monkeypatch.setattr(connections_module, "IDLE_SECONDS", 0.1)
+    for call in (faulty.accept, faulty.claim):  # the latter cannot be repeated
+        await asyncio.sleep(0.2)
+        faulty.proxy.forget()
+        began_at = time.monotonic()
+        await call()
+        assert time.monotonic() - began_at < 8  # two connections
+        await faulty.finish()
+
+
+async def test_the_server_keeps_idle_connections_alive(faulty):
+    database = await faulty.leadership._connector.connect()
+    idle = await database.fetch_value("SHOW tcp_keepalives_idle")
+    database.connection.terminate()
+    assert idle == "30"
 
 
 # An answer is lost

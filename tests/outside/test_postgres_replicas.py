@@ -8,6 +8,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
+from atlas.core import identifiers
 from atlas.core.commits import Conclusion, Verdict
 from atlas.core.errors import Deposed, IdempotencyKeyReused, JournalAway, OutOfOrder, Unavailable
 from atlas.core.events import ExportsOfferedAgain, JournalFailedOver, NotificationsDelayed
@@ -19,7 +20,7 @@ from atlas.outside.postgres import intake as intake_module
 from atlas.outside.postgres import lease as lease_module
 from atlas.outside.postgres import peers as peers_module
 from atlas.outside.postgres.errors import DATABASE_ERRORS
-from tests.support.exports import ADA, NOON
+from tests.support.exports import ADA, NOON, packed
 from tests.support.replicas import (
     COMMITTED,
     HEAD,
@@ -613,6 +614,48 @@ async def claim_late_too(journal):
     return [each.id for each in group.exports]
 
 
+async def test_what_a_failover_lost_gets_another_path_if_its_own_was_taken_since(replicas, pair):
+    first, second = pair
+    seen = []
+    first.events.subscribe(seen.append)
+    await accept(first, "id-1", key="k")
+    await accept(first, "id-2", "id-3")
+    list_paths = "SELECT array_agg(moment ORDER BY id) FROM @.export"
+    paths = await replicas.sql(list_paths)
+    await replicas.sql("DELETE FROM @.export WHERE id <> 'id-3'")
+    await accept(second, "id-4", "id-5")
+    assert await replicas.sql(list_paths) == [paths[2], *paths[:2]]
+    await fail_over(first)
+
+    assert await wait_for_offer(seen) == ExportsOfferedAgain(3, 2)
+    assert set(await second.outbox.list_doubtful()) == {"id-1", "id-2"}
+    moved = await replicas.sql(f"{list_paths} WHERE is_doubtful")
+    assert sorted(moved) == [paths[2] + 1, paths[2] + 2]
+    (receipt,) = (await second.receipts.list_page(ADA, "k", 10, None)).receipts
+    at = NOON + timedelta(milliseconds=moved[0] - paths[0])
+    assert (receipt.id, receipt.path) == ("id-1", identifiers.build_path(ADA, at))
+    assert (await accept(first, "id-1"))[0].replayed
+
+    await lead(second)
+    await second.outbox.clear_doubt(["id-1", "id-2"])
+    ids = await claim(second)
+    assert {"id-1", "id-2"} <= set(ids)
+    assert set((await second.outbox.read(ids)).values()) == {packed(b'{"uuid":"a"}\n', 1).data}
+
+
+async def test_of_an_old_receipt_that_is_a_digest_nothing_is_stored_again(replicas, pair):
+    first, _ = pair
+    seen = []
+    first.events.subscribe(seen.append)
+    await accept(first, "id-1")
+    await replicas.sql("INSERT INTO @.digest (id, sender, day) SELECT id, sender, 0 FROM @.export")
+    await replicas.sql("DELETE FROM @.export")
+    await fail_over(first)
+
+    assert await wait_for_offer(seen) == ExportsOfferedAgain(1, 0)
+    assert await replicas.count("export") == 0
+
+
 async def test_doubtful_exports_that_failed_wait_as_well(replicas, pair):
     first, _ = pair
     await accept(first, "id-1")
@@ -625,6 +668,26 @@ async def test_doubtful_exports_that_failed_wait_as_well(replicas, pair):
     assert await claim(first) == ["id-2"]
 
 
+async def wait_for_offer(seen):
+    async with asyncio.timeout(10):
+        while not (offers := [each for each in seen if isinstance(each, ExportsOfferedAgain)]):
+            await asyncio.sleep(0.01)
+    return offers[0]
+
+
+async def test_an_export_that_the_primary_has_kept_for_long_is_not_offered_again(replicas):
+    async with replicas.open(keep_seconds=0.2) as first:
+        seen = []
+        first.events.subscribe(seen.append)
+        await accept(first, "id-1")
+        await asyncio.sleep(0.25)
+        database = await first.leadership._connector.connect()  # it answers, and is the same
+        database.connection.terminate()
+        await fail_over(first)
+
+        assert await wait_for_offer(seen) == ExportsOfferedAgain(0, 0)
+
+
 async def test_a_failover_is_told_once_with_what_was_offered(replicas, pair):
     first, _ = pair
     seen = []
@@ -632,13 +695,29 @@ async def test_a_failover_is_told_once_with_what_was_offered(replicas, pair):
     await accept(first, "id-1")
     await replicas.sql("DELETE FROM @.export")
     await fail_over(first)
-    while not [each for each in seen if isinstance(each, ExportsOfferedAgain)]:
-        await asyncio.sleep(0.01)
+    await wait_for_offer(seen)
 
     told = [each for each in seen if isinstance(each, JournalFailedOver | ExportsOfferedAgain)]
     assert [type(each) for each in told] == [JournalFailedOver, ExportsOfferedAgain]
     assert (told[1].exports, told[1].lost) == (1, 1)
     assert first.leadership._connector.failovers == 1
+
+
+async def test_a_connection_that_leads_to_an_old_primary_is_closed_and_no_failover(pair):
+    """As through a pooler, whose connections may lead to another server than before."""
+    first, _ = pair
+    connector, session = first.leadership._connector, first.peers._session
+    await accept(first, "id-1")
+    await first.peers.list_replicas()
+    database, identity = session._database, connector.identity
+    connector.identity = identity[:-1] + "F"
+    with pytest.raises(JournalAway, match="old primary"):
+        await session.run(connector.identify)
+
+    assert database.connection.is_closed()
+    assert connector.failovers == 0
+    connector.identity = identity
+    await first.peers.list_replicas()
 
 
 # notifications
@@ -732,6 +811,22 @@ async def test_a_listener_that_is_cut_off_listens_again(replicas, pair):
         reader.topics.clear()
         await commit(first, "id-1")
         await reader.wait_for("settled")
+
+
+async def test_a_listener_that_met_another_journal_listens_again_once_the_own_is_back(
+    replicas, pair
+):
+    _, second = pair
+    name = "UPDATE @.secret SET name = '{}' WHERE name = '{}'"
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+    async with Reader(second) as reader:
+        await replicas.sql(name.format("hidden", "check"))
+        assert await replicas.sql(cut)
+        with pytest.raises(JournalAway):
+            await second.leadership._connector.connect()
+        await asyncio.sleep(2 * peers_module.FAST_POLL_SECONDS)
+        await replicas.sql(name.format("check", "hidden"))
+        await reader.wait_for("set_aside", 2)  # all topics, once it listens
 
 
 async def test_outcomes_are_those_of_exports_that_wait_no_more(pair):

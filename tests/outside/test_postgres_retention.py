@@ -239,23 +239,48 @@ def ids(held):
     return [each.id for each in held.list()]
 
 
-def test_what_was_accepted_is_held_for_a_time_and_within_bytes():
+def hold_recent(seconds, bytes_max=100):
+    """Return what a replica holds, and a function that lets the primary answer at a time."""
     now = [0.0]
-    held = RecentExports(60.0, lambda: now[0], bytes_max=100)
+    held = RecentExports(seconds, lambda: now[0], bytes_max)
+
+    def confirm(at):
+        now[0] = at
+        held.confirm()
+
+    return held, confirm
+
+
+def test_what_was_accepted_is_held_for_a_time_and_within_bytes():
+    held, confirm = hold_recent(60.0)
     held.add([recent("a"), recent("b")])
-    now[0] = 30.0
+    confirm(30.0)
     held.add([recent("c", 70)])
     assert ids(held) == ["a", "b", "c"]
-    now[0] = 59.9
+    confirm(59.9)
     assert ids(held) == ["a", "b", "c"]
     held.add([recent("d", 15)])  # 105 bytes
     assert ids(held) == ["b", "c", "d"]
-    now[0] = 60.0
+    confirm(60.0)
     assert ids(held) == ["c", "d"]
-    now[0] = 200.0
+    confirm(200.0)
     assert ids(held) == []
     held.add([recent("e", 100)])
     assert ids(held) == ["e"]  # the bytes of the others are free again
+
+
+def test_nothing_that_is_held_grows_old_between_a_failover_and_the_offer():
+    held, confirm = hold_recent(60.0)
+    held.add([recent("a"), recent("b")])
+    held.hold()
+    confirm(1_000.0)
+    held.add([recent("c", 85)])  # 105 bytes: the bound holds all the same
+    assert ids(held) == ["b", "c"]
+    held.release()  # all are stored once more
+    confirm(1_059.9)
+    assert ids(held) == ["b", "c"]
+    confirm(1_060.0)
+    assert ids(held) == []
 
 
 def test_a_replica_that_shall_hold_nothing_holds_nothing():

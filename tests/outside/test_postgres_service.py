@@ -75,7 +75,9 @@ async def check_balance(testbed):
     balance = await testbed.draw_balance()
     assert list(balance.list_failures()) == []
     assert balance.committed > 0
-    assert not testbed.emulators.list_open()
+    async with asyncio.timeout(10):  # the group of a sender that was cancelled may begin late
+        while testbed.emulators.list_open():
+            await asyncio.sleep(0.05)
 
 
 def measure_stall(times, since):

@@ -59,7 +59,8 @@ class PostgresProxy:
     """`flow`: both directions; "none" swallows what arrives, "asks" only the server's answers.
 
     It holds for connections that name a text of `only`, if there is one. `refusal`: a SQLSTATE for
-    everybody who connects. `statements` holds those since `arm`.
+    everybody who connects, `delay_seconds` how long each of them waits for the server. `statements`
+    holds those since `arm`.
     """
 
     target: int
@@ -67,10 +68,16 @@ class PostgresProxy:
     flow: Literal["both", "none", "asks"] = "both"
     only: str = ""
     refusal: str = ""
+    delay_seconds: float = 0.0
     fault: StatementFault | None = None
     statements: list[str] = field(default_factory=list)
     links: set[Link] = field(default_factory=set)
     has_struck: bool = False
+    forgotten: set[Link] = field(default_factory=set)
+
+    def forget(self) -> None:
+        """Swallow what arrives over the present connections, as a NAT that has forgotten them."""
+        self.forgotten |= self.links
 
     def arm(self, fault: StatementFault | None = None) -> None:
         """Count statements from here on, and let this fault happen once."""
@@ -91,8 +98,9 @@ class PostgresProxy:
             await refuse(reader, writer, self.refusal)
             return
         try:
+            await asyncio.sleep(self.delay_seconds)
             far_reader, far_writer = await asyncio.open_connection(HOST, self.target)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             writer.transport.abort()
             return
         link = Link(writer, far_writer)
@@ -112,7 +120,7 @@ class PostgresProxy:
         while chunk := await reader.read(65_536):
             if link.is_answer_lost:
                 link.reset()
-            elif self.flow == "both" or not self._is_meant(link):
+            elif link not in self.forgotten and (self.flow == "both" or not self._is_meant(link)):
                 link.client.write(chunk)
         raise ConnectionResetError
 
@@ -163,7 +171,7 @@ class PostgresProxy:
         return messages
 
     def _send(self, link: Link, messages: list[bytes]) -> None:
-        if self.flow != "none" or not self._is_meant(link):
+        if link not in self.forgotten and (self.flow != "none" or not self._is_meant(link)):
             link.server.write(b"".join(messages))
 
 

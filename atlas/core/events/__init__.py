@@ -55,6 +55,7 @@ from atlas.core.events.replicas import (
     LeadershipLost,
     LeadershipTaken,
     NotificationsDelayed,
+    OldPrimaryRefused,
 )
 from atlas.core.events.senders import (
     AbortReason,
@@ -122,6 +123,7 @@ __all__ = [
     "LinesRejected",
     "ListenersOpened",
     "NotificationsDelayed",
+    "OldPrimaryRefused",
     "Operation",
     "OperatorRequestAnswered",
     "OrphanAborted",

@@ -31,6 +31,16 @@ class JournalFailedOver(Event, frozen=True):
     now: str
 
 
+class OldPrimaryRefused(Event, frozen=True):
+    """A server answered that was the primary before a failover: it is not used.
+
+    Reported once until the present primary answers. `known` is the identity of that one.
+    """
+
+    known: str
+    refused: str
+
+
 class ExportsOfferedAgain(Event, frozen=True):
     """After a failover, this replica stored the exports again that it had accepted just before.
 

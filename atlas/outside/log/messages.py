@@ -39,6 +39,7 @@ MESSAGES: dict[type[Event], tuple[str, str]] = {
     events.LeadershipTaken: ("info", "This replica uploads"),
     events.LeadershipLost: ("info", "This replica stopped uploading"),
     events.JournalFailedOver: ("warning", "Journal failed over"),
+    events.OldPrimaryRefused: ("warning", "An old primary of the database answered"),
     events.ExportsOfferedAgain: ("warning", "Exports stored again after a failover"),
     events.ExportsStored: ("debug", "Exports stored in the database"),
     events.DatabaseConnectionLost: ("warning", "Connection to the journal's database lost"),

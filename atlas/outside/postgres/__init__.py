@@ -10,6 +10,7 @@ address.py         the URL of the database
 connections.py     connections that are opened again when they are lost
 database.py        statements in the schema of the journal, and transactions
 hosts.py           connects to several hosts at once
+identity.py        which server answers: an old primary is refused
 errors.py          what an error of the database means
 guards.py          the settings of the server without which commits could be lost
 schema.py          the tables; expansions.py adds those of later versions
@@ -17,7 +18,8 @@ keys.py            finds the key of the journal
 rows.py            the columns of an export
 intake.py          queues exports, which sealing.py encrypts, and insertion.py stores;
                    bindings.py stores the keys that name them
-recent.py          what this replica accepted lately, in case a failover loses it
+recent.py          what this replica accepted lately, in case a failover loses it;
+                   offering.py stores it again
 lease.py           decides which replica uploads
 outbox.py          hands exports to the uploader: claims.py selects a group, conclusions.py records
                    its result, reconciliation.py compares the journal with the dataset;

@@ -18,17 +18,24 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from atlas.core.errors import JournalAway
-from atlas.core.events import DatabaseConnectionLost, EventBuffer, JournalFailedOver
+from atlas.core.events import (
+    DatabaseConnectionLost,
+    EventBuffer,
+    JournalFailedOver,
+    OldPrimaryRefused,
+)
 from atlas.outside.postgres.address import DatabaseAddress
 from atlas.outside.postgres.database import Database, run_transaction
 from atlas.outside.postgres.errors import (
     DATABASE_ERRORS,
+    OldPrimary,
     build_error,
     is_conflict,
     is_connection_lost,
     is_journal_missing,
 )
 from atlas.outside.postgres.hosts import Connection, connect_first
+from atlas.outside.postgres.identity import IDENTIFY, require_successor
 
 T = TypeVar("T")
 
@@ -36,13 +43,9 @@ CONNECT_SECONDS = 3.0  # for one attempt
 WAIT_SECONDS = 10.0  # for a connection, and for a statement: a switch-over is only a delay
 RETRY_SECONDS = 0.1
 CLOSE_SECONDS = 1.0
+IDLE_SECONDS = 5.0  # after which a connection is tried before it is used
+TRY_SECONDS = 2.0
 CONFLICTS_MAX = 5
-IDENTIFY = """
-    SELECT system_identifier::text || ', timeline '
-            || left(pg_walfile_name(pg_current_wal_lsn()), 8) AS identity,
-        (pg_current_wal_flush_lsn() - '0/0')::bigint AS position
-    FROM pg_control_system()
-"""
 # Also if it is on: what a session has not set changes when the server's settings are reloaded.
 # The isolation is for statements without a BEGIN.
 MAKE_DURABLE = """
@@ -50,6 +53,11 @@ MAKE_DURABLE = """
         WHEN setting = 'remote_apply' THEN setting ELSE 'on' END, false)
     FROM pg_settings WHERE name IN ('synchronous_commit', 'default_transaction_isolation')"""
 DURABLE = {"on", "remote_apply"}
+# By the server, as asyncpg gives no access to its socket. A NAT or a balancer sees them as well.
+KEEP_ALIVE = """
+    SELECT set_config('tcp_keepalives_idle', '30', false),
+        set_config('tcp_keepalives_interval', '10', false),
+        set_config('tcp_keepalives_count', '3', false)"""
 READ_MARK = "SELECT value FROM @.secret WHERE name = 'check'"
 
 
@@ -71,29 +79,33 @@ class Connector:
     position: int = 0
     mark: bytes = b""
     failovers: int = 0
+    on_contact: Callable[[], None] = field(default=lambda: None)  # it is the same as before
     on_failover: Callable[[], None] = field(default=lambda: None)
     _open: WeakSet[Database] = field(default_factory=WeakSet)
+    _has_refused: bool = False
 
     async def connect(self, seconds: float = CONNECT_SECONDS) -> Database:
         """Connect to the host that is the first to answer as the primary.
 
         All hosts at once: one that has vanished answers nothing at all.
         """
-        async with asyncio.timeout(seconds):
-            hosts = map(self._connect_to, self.address.dsns)
-            connection = await connect_first(hosts)
-            with ExitStack() as on_error:
-                on_error.callback(connection.terminate)
+        give_up_at = asyncio.get_running_loop().time() + seconds
+        connection = await connect_first(map(self._connect_to, self.address.dsns), seconds)
+        with ExitStack() as on_error:
+            on_error.callback(connection.terminate)
+            async with asyncio.timeout_at(give_up_at):
                 database = Database(connection, self.address.schema)
                 self._open.add(database)
                 if not self.is_pooled:
                     await database.fetch(MAKE_DURABLE)
+                    await database.fetch(KEEP_ALIVE)
                 await self.identify(database)
-                on_error.pop_all()
+            on_error.pop_all()
         return database
 
     async def _connect_to(self, dsn: str) -> Connection:
-        return await asyncpg.connect(
+        """Connect to one host. Raises OldPrimary, so that another one is the first to answer."""
+        connection = await asyncpg.connect(
             dsn,
             timeout=CONNECT_SECONDS,
             ssl=self.tls if self.address.is_verified else None,
@@ -101,29 +113,51 @@ class Connector:
             target_session_attrs=SessionAttribute.read_write,
             server_settings={"application_name": self.name},
         )
+        with ExitStack() as on_error:
+            on_error.callback(connection.terminate)
+            (row,) = await Database(connection, self.address.schema).fetch(IDENTIFY)
+            self._require_successor(row["identity"])
+            on_error.pop_all()
+        return connection
 
     async def identify(self, database: Database) -> None:
         """Compare the server with the one before. After a failover, close other connections.
 
         Connections to the old primary may wait for answers that never come. A server put back to an
-        older state without a new timeline is behind the position that was seen. A new journal could
-        not decrypt what this replica stores: raises JournalAway.
+        older state without a new timeline is behind the position that was seen. Raises OldPrimary,
+        and JournalAway for a new journal, which could not decrypt what this replica stores.
         """
         if self.mark and await database.fetch_value(READ_MARK) != self.mark:
             self.disconnect()
             raise JournalAway("The journal in the database is a new one: restart this replica.")
         position = self.position
         (row,) = await database.fetch(IDENTIFY)
-        before, self.identity = self.identity, row["identity"]
+        try:
+            self._require_successor(row["identity"])
+        except OldPrimary:
+            database.connection.terminate()
+            raise
+        before, self.identity, self._has_refused = self.identity, row["identity"], False
         is_same = before in {"", self.identity}
         is_older = row["position"] < position
         self.position = max(row["position"], self.position if is_same and not is_older else 0)
         if is_same and not is_older:
+            self.on_contact()
             return
         self.failovers += 1
         self.disconnect(database)
         self.events.add([JournalFailedOver(before, self.identity)])
         self.on_failover()
+
+    def _require_successor(self, identity: str) -> None:
+        """Raise OldPrimary if it is one. The first attempt of many is reported."""
+        try:
+            require_successor(self.identity, identity)
+        except OldPrimary:
+            if not self._has_refused:
+                self._has_refused = True
+                self.events.add([OldPrimaryRefused(self.identity, identity)])
+            raise
 
     def disconnect(self, used: Database | None = None) -> None:
         """Terminate all connections, except for this one."""
@@ -142,6 +176,7 @@ class Session:
         self._connector = connector
         self._seconds = seconds
         self._database: Database | None = None
+        self._used_at = 0.0
         self._lock = asyncio.Lock()
         self._tasks = set[asyncio.Task[Any]]()
 
@@ -209,6 +244,7 @@ class Session:
                         raise build_error(error) from error
                 finally:
                     deadline.cancel()
+                    self._used_at = time.monotonic()
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -222,15 +258,34 @@ class Session:
         error: Exception = TimeoutError()
         while (seconds := give_up_at - time.monotonic()) > 0:
             if self._database is not None:
-                return self._database
+                if await self._is_alive(self._database, min(TRY_SECONDS, seconds)):
+                    return self._database
+                self._drop()
+                continue
             try:
                 self._database = await self._connector.connect(min(CONNECT_SECONDS, seconds))
-            except DATABASE_ERRORS as failure:
-                error = failure
+                self._used_at = time.monotonic()
+            except (*DATABASE_ERRORS, OldPrimary) as failure:
+                if not (isinstance(error, OldPrimary) and isinstance(failure, TimeoutError)):
+                    error = failure
                 if not is_unreachable(failure):
                     break
                 await asyncio.sleep(RETRY_SECONDS)
         raise build_error(error) from error
+
+    async def _is_alive(self, database: Database, seconds: float) -> bool:
+        """Try a connection that was idle: a NAT or a balancer may have forgotten it without a word.
+
+        A statement that is sent over it would wait until all its time is over.
+        """
+        if time.monotonic() - self._used_at < IDLE_SECONDS:
+            return True
+        loop = asyncio.get_running_loop()
+        deadline = loop.call_later(seconds, database.connection.terminate)
+        with suppress(*DATABASE_ERRORS):
+            await database.fetch_value("SELECT 1")
+        deadline.cancel()
+        return not database.connection.is_closed()
 
     def _drop(self) -> None:
         database, self._database = self._database, None

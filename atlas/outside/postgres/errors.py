@@ -3,6 +3,8 @@
 The text of an error is never passed on, because it may quote a value.
 """
 
+import copy
+
 import asyncpg
 
 from atlas.core.errors import AtlasError, JournalAway, JournalFull
@@ -18,12 +20,16 @@ CONNECTION_ERRORS = (OSError, EOFError, asyncpg.InterfaceError, asyncpg.Internal
 DATABASE_ERRORS = (asyncpg.PostgresError, *CONNECTION_ERRORS)
 
 
+class OldPrimary(JournalAway):
+    """The server that answered was the primary before a failover: its successor may answer soon."""
+
+
 def is_connection_lost(error: BaseException) -> bool:
     """True if the connection can no longer be used."""
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         return state.startswith(GONE_CLASSES) or state in GONE
-    return isinstance(error, CONNECTION_ERRORS)
+    return isinstance(error, (*CONNECTION_ERRORS, OldPrimary))
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -36,6 +42,8 @@ def is_journal_missing(error: BaseException) -> bool:
 
 def build_error(error: BaseException) -> AtlasError:
     """Return the error for a sender."""
+    if isinstance(error, OldPrimary):
+        return copy.copy(error)
     if isinstance(error, asyncpg.PostgresError):
         if error.sqlstate == DISK_FULL:
             return JournalFull("The disk of the journal's database is full.")

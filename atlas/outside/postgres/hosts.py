@@ -7,17 +7,23 @@ from typing import TypeAlias
 
 import asyncpg
 
-from atlas.outside.postgres.errors import is_connection_lost
+from atlas.outside.postgres.errors import OldPrimary, is_connection_lost
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
-async def connect_first(attempts: Iterable[Coroutine[None, None, Connection]]) -> Connection:
-    """Return the first connection. If all fail, raises an error that will not pass, if any."""
+async def connect_first(
+    attempts: Iterable[Coroutine[None, None, Connection]], seconds: float
+) -> Connection:
+    """Return the first connection. If all fail, raises the error that says most.
+
+    One that will not pass says more than another. If none succeeds in time, raises OldPrimary if an
+    old primary answered, and TimeoutError otherwise.
+    """
     tasks = [asyncio.create_task(each) for each in attempts]
     used: Connection | None = None
     try:
-        used = await find_first(tasks)
+        used = await find_first(tasks, seconds)
     finally:
         for each in tasks:
             each.cancel()
@@ -25,16 +31,20 @@ async def connect_first(attempts: Iterable[Coroutine[None, None, Connection]]) -
     return used
 
 
-async def find_first(tasks: Iterable[asyncio.Task[Connection]]) -> Connection:
+async def find_first(tasks: Iterable[asyncio.Task[Connection]], seconds: float) -> Connection:
     errors, pending = list[BaseException](), set(tasks)
-    while pending:
-        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        for each in done:
-            error = each.exception()
-            if error is None:
-                return each.result()
-            errors.append(error)
-    raise min(errors, key=is_connection_lost)
+    try:
+        async with asyncio.timeout(seconds):
+            while pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for each in done:
+                    error = each.exception()
+                    if error is None:
+                        return each.result()
+                    errors.append(error)
+    except TimeoutError as error:
+        errors = [each for each in errors if isinstance(each, OldPrimary)] or [error]
+    raise min(errors, key=lambda each: (is_connection_lost(each), not isinstance(each, OldPrimary)))
 
 
 def terminate_other(used: "Connection | None", attempt: asyncio.Task[Connection]) -> None:

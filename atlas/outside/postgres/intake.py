@@ -12,13 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from atlas.core.errors import AtlasError, JournalAway, Unavailable
 from atlas.core.events import EventBuffer, ExportsOfferedAgain, ExportsStored
 from atlas.core.messages import ExportMetadata, FlattenedExport, Receipt
 from atlas.outside.journal.capacity import CapacityLimits, count_excess
-from atlas.outside.postgres.bindings import store_bindings
 from atlas.outside.postgres.connections import CLOSE_SECONDS, RETRY_SECONDS, Session
 from atlas.outside.postgres.database import Database
 from atlas.outside.postgres.insertion import (
@@ -28,13 +26,12 @@ from atlas.outside.postgres.insertion import (
     IntakeWriter,
     append,
 )
+from atlas.outside.postgres.offering import store_again
 from atlas.outside.postgres.phones import PostgresPhoneWriter
 from atlas.outside.postgres.recent import RecentExport, RecentExports
 from atlas.outside.postgres.sealing import Sealer
 
 EXPORTS_MAX, BYTES_MAX = 256, 4 * 1024 * 1024  # of a statement
-NEVER = datetime.min.replace(tzinfo=UTC)
-LIST_ERASED = "SELECT name, at FROM @.erased"
 
 
 @dataclass(slots=True)
@@ -103,6 +100,7 @@ class PostgresIntake:
 
     def offer_again(self) -> None:
         """Store again what was accepted lately, because a failover may have lost it."""
+        self._recent.hold()
         self._is_offering = True
         self._start()
 
@@ -248,39 +246,19 @@ class PostgresIntake:
     async def _offer(self) -> None:
         self._is_offering = False
         exports = self._recent.list()
-        if not exports:
-            return
+        lost = set[str]()  # also by an attempt whose answer was lost
 
-        async def work(database: Database) -> int:
-            hash_text = self._sealer.codec.cipher.hash_text
-            erased = {row["name"]: row["at"] for row in await database.fetch(LIST_ERASED)}
-            # an export that was sent again since is a new one
-            left = [
-                each for each in exports if each.columns.at > erased.get(hash_text(each.id), NEVER)
-            ]
-            if not left:
-                return 0
-            rows = [each.columns for each in left]
-            appended = await append(
-                database, rows, is_doubtful=True, is_streamed=self._writer.is_streamed
-            )
-            lost = set(appended.ids)
-            await store_bindings(
-                database,
-                [
-                    (each.sender, binding)
-                    for each in left
-                    if each.id in lost
-                    for binding in each.bindings
-                ],
-            )
-            return len(lost)
+        async def work(database: Database) -> None:
+            is_streamed = self._writer.is_streamed
+            lost.update(await store_again(database, exports, self._sealer, is_streamed=is_streamed))
 
         try:
-            lost = await self._session.transact(work, is_repeatable=True)
+            await self._session.transact(work, is_repeatable=True)
         except AtlasError:
             self._is_offering = True
             await asyncio.sleep(RETRY_SECONDS)
             return
-        self._events.add([ExportsOfferedAgain(len(exports), lost)])
+        if not self._is_offering:  # there was no other failover meanwhile
+            self._recent.release()
+        self._events.add([ExportsOfferedAgain(len(exports), len(lost))])  # also if it held none
         self._on_stored()

@@ -95,7 +95,7 @@ async def open_journal(
     intake = PostgresIntake(
         writes, sealer, limits, recent, events, phones, notify, is_streamed=is_streamed
     )
-    connector.on_failover = intake.offer_again
+    connector.on_contact, connector.on_failover = recent.confirm, intake.offer_again
     peers = PostgresPeers(connector, reads, codec, options.version, options.clock)
     pruner, rate = ReceiptPruner(options.retention), CommitRate(time.monotonic)
     observer = DatabaseObserver(name, options.clock, time.monotonic, peers.is_delayed)

@@ -157,7 +157,7 @@ class PostgresPeers:
     async def _receive(self, inbox: Inbox) -> None:
         """Keep a connection that listens. After it was lost, any notification may be missing."""
         while True:
-            with suppress(*DATABASE_ERRORS):  # the poll goes on meanwhile
+            with suppress(*DATABASE_ERRORS, AtlasError):  # the poll goes on meanwhile
                 database = await self._connector.connect()
                 try:
                     await self._listen(database, inbox)

@@ -24,7 +24,7 @@ from atlas.outside.postgres.connections import (
     is_unreachable,
 )
 from atlas.outside.postgres.database import Database, run_transaction
-from atlas.outside.postgres.errors import DATABASE_ERRORS, is_conflict
+from atlas.outside.postgres.errors import DATABASE_ERRORS, OldPrimary, is_conflict
 
 T = TypeVar("T")
 
@@ -69,6 +69,7 @@ EXPLANATIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], .
     ),
     (POOLER_ERRORS, "a connection pooler is in between. Set pooled = true in [journal]"),
     (ssl.SSLCertVerificationError, "TLS failed: the certificate of the server is not trusted"),
+    (OldPrimary, "an old primary answered, from before a failover"),
     (socket.gaierror, "the name of the host is not known"),
     (
         (ValueError, asyncpg.InterfaceError, asyncpg.UndefinedObjectError),
@@ -111,7 +112,7 @@ async def repeat(
     while True:
         try:
             return await work()
-        except (*DATABASE_ERRORS, ValueError) as error:  # the last: in the URL
+        except (*DATABASE_ERRORS, OldPrimary, ValueError) as error:  # the last: in the URL
             waited = time.monotonic() - began_at
             limit = UPGRADE_SECONDS if is_conflict(error) else WAIT_SECONDS
             if waited >= limit or not (is_unreachable(error) or is_conflict(error)):

@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from msgspec import structs
+
 from atlas.core import identifiers
-from atlas.core.messages import FlattenedExport, Receipt
+from atlas.core.messages import FlattenedExport, Receipt, User
 from atlas.outside.journal.path_times import PathTimes
 from atlas.outside.journal.row_codec import (
     ExportRow,
@@ -96,6 +98,23 @@ class Sealer:
     def move(self, sealed: SealedExport, at: datetime) -> SealedExport:
         """Give the export another path, because its own is taken."""
         return self._build(sealed.export, sealed.fixed, sealed.payload, at)
+
+    def move_columns(self, columns: SealedColumns, at: datetime) -> SealedColumns:
+        """Do the same with an export of which only the columns are left. Raises CorruptEntry."""
+        fixed = ImmutableColumns(
+            columns.id,
+            columns.sender,
+            columns.at.isoformat(),
+            columns.ingested,
+            columns.rejected,
+            columns.bytes,
+        )
+        row = ExportRow(*fixed, columns.label, "accepted", None)
+        fields = self.codec.decrypt_fields(row)
+        path = identifiers.build_path(User(fields.sub), at)
+        label = self.codec.encrypt_fields(fixed, structs.replace(fields, path=path))
+        self.path_times.remember(fields.sub, at)
+        return columns._replace(moment=identifiers.count_milliseconds(at), label=label)
 
     def _build(
         self, export: FlattenedExport, fixed: ImmutableColumns, payload: bytes, at: datetime
