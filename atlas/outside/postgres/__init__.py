@@ -11,6 +11,7 @@ connections.py     connections that are opened again when they are lost
 database.py        statements in the schema of the journal, and transactions
 hosts.py           connects to several hosts at once
 identity.py        which server answers: an old primary is refused
+session_settings.py  the settings of a session, whatever those of the server
 errors.py          what an error of the database means
 guards.py          the settings of the server without which commits could be lost
 schema.py          the tables; expansions.py adds those of later versions

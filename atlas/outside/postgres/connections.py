@@ -36,6 +36,7 @@ from atlas.outside.postgres.errors import (
 )
 from atlas.outside.postgres.hosts import Connection, connect_first
 from atlas.outside.postgres.identity import IDENTIFY, require_successor
+from atlas.outside.postgres.session_settings import set_up_session
 
 T = TypeVar("T")
 
@@ -46,18 +47,6 @@ CLOSE_SECONDS = 1.0
 IDLE_SECONDS = 5.0  # after which a connection is tried before it is used
 TRY_SECONDS = 2.0
 CONFLICTS_MAX = 5
-# Also if it is on: what a session has not set changes when the server's settings are reloaded.
-# The isolation is for statements without a BEGIN.
-MAKE_DURABLE = """
-    SELECT set_config(name, CASE WHEN name <> 'synchronous_commit' THEN 'read committed'
-        WHEN setting = 'remote_apply' THEN setting ELSE 'on' END, false)
-    FROM pg_settings WHERE name IN ('synchronous_commit', 'default_transaction_isolation')"""
-DURABLE = {"on", "remote_apply"}
-# By the server, as asyncpg gives no access to its socket. A NAT or a balancer sees them as well.
-KEEP_ALIVE = """
-    SELECT set_config('tcp_keepalives_idle', '30', false),
-        set_config('tcp_keepalives_interval', '10', false),
-        set_config('tcp_keepalives_count', '3', false)"""
 READ_MARK = "SELECT value FROM @.secret WHERE name = 'check'"
 
 
@@ -97,8 +86,7 @@ class Connector:
                 database = Database(connection, self.address.schema)
                 self._open.add(database)
                 if not self.is_pooled:
-                    await database.fetch(MAKE_DURABLE)
-                    await database.fetch(KEEP_ALIVE)
+                    await set_up_session(database)
                 await self.identify(database)
             on_error.pop_all()
         return database

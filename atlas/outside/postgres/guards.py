@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from atlas.core.errors import ConfigurationError
-from atlas.outside.postgres.connections import DURABLE
 from atlas.outside.postgres.database import Database
+from atlas.outside.postgres.session_settings import DURABLE
 
 SERVER_MIN = 14
 ISOLATION = "read committed"
