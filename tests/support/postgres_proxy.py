@@ -5,6 +5,7 @@ length. A prepared statement is two: one is prepared, the other executed.
 """
 
 import asyncio
+import re
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -25,7 +26,7 @@ ENDS = b"SQ" + FLUSH  # Sync, Query and Flush: what comes before is one step
 class StatementFault:
     """A fault of one statement.
 
-    `at`: its number, from 0; None for the first that contains `text`. `sqlstate`: it fails with
+    `at`: its number, from 0; None for the first with the words `text`. `sqlstate`: it fails with
     this one, on the server. Otherwise the connection is reset: after the server has answered it,
     or, with `is_lost`, instead of sending it.
     """
@@ -155,7 +156,8 @@ class PostgresProxy:
         self.statements.append(text)
         if fault is None or self.has_struck:
             return messages
-        if (fault.text not in text) if fault.at is None else (fault.at != at):
+        has_words = re.search(rf"\b{re.escape(fault.text)}\b", text) is not None
+        if not has_words if fault.at is None else fault.at != at:
             return messages
         self.has_struck = True
         if fault.sqlstate and messages[-1][:1] == FLUSH:
