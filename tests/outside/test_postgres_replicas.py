@@ -708,7 +708,7 @@ async def test_a_connection_that_leads_to_an_old_primary_is_closed_and_no_failov
     first, _ = pair
     connector, session = first.leadership._connector, first.peers._session
     await accept(first, "id-1")
-    await first.peers.list_replicas()
+    await session.fetch("SELECT 1")
     database, identity = session._database, connector.identity
     connector.identity = identity[:-1] + "F"
     with pytest.raises(JournalAway, match="old primary"):
@@ -717,7 +717,7 @@ async def test_a_connection_that_leads_to_an_old_primary_is_closed_and_no_failov
     assert database.connection.is_closed()
     assert connector.failovers == 0
     connector.identity = identity
-    await first.peers.list_replicas()
+    await session.fetch("SELECT 1")
 
 
 # notifications
