@@ -373,6 +373,13 @@ async def test_a_report_may_be_compressed_but_not_to_hide_its_size(life):
     assert [answer.status for answer in (small, bomb, broken)] == [204, 413, 400]
 
 
+async def test_an_event_that_is_none_is_answered_with_those_that_there_are(life):
+    async with life.running() as flow:
+        answer = await report(flow, REPORT | {"event": "slept"})
+
+    assert "event is none of sync_began, sync_ended, sync_failed" in str(answer.body)
+
+
 async def test_of_a_key_that_occurs_twice_the_last_one_holds_and_is_checked(life):
     twice = b'{"event":"sync_ended","at":"2026-01-02T12:00:00Z","user":"ada","user":"bob"}'
     async with life.running() as flow:

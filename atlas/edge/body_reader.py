@@ -4,7 +4,7 @@ import codecs
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 import anyio
 import msgspec
@@ -244,7 +244,9 @@ def describe_mismatch(body: bytes | bytearray | Raw, kind: type) -> str:
             if value is not UNSET:
                 msgspec.json.decode(value, type=field.type)
         except JSON_ERRORS:
-            return f"{field.encode_name} has the wrong type"
+            words = get_args(field.type) if get_origin(field.type) is Literal else ()
+            problem = f"is none of {', '.join(words)}" if words else "has the wrong type"
+            return f"{field.encode_name} {problem}"
     return "a field is unknown or given twice"
 
 
